@@ -1,0 +1,155 @@
+import av
+import numpy as np
+import pytest
+from media_files import write_media
+
+from vsumjax.data import audio, segments
+from vsumjax.types import InputError
+
+RATE = audio.SAMPLE_RATE
+
+
+def tone(seconds, amplitude, hertz=1000, rate=RATE):
+  return amplitude * np.sin(2 * np.pi * hertz * np.arange(seconds * rate) / rate, dtype=np.float32)
+
+
+def noise(seconds, amplitude):
+  return amplitude * np.random.default_rng(0).standard_normal(seconds * RATE).astype(np.float32)
+
+
+def syllables(seconds, amplitude):
+  """A buzz of many overtones and some breath, four times a second for half of the time."""
+  time_s = np.arange(seconds * RATE) / RATE
+  buzz = sum(np.sin(2 * np.pi * 140 * k * time_s) / k for k in range(1, 22))
+  breath = 0.2 * np.random.default_rng(1).standard_normal(len(time_s))
+  return (amplitude * (buzz + breath) * (time_s % 0.25 < 0.125)).astype(np.float32)
+
+
+def heard(path):
+  return np.concatenate([np.zeros(0, np.float32), *audio.iter_audio(path)])
+
+
+def test_samples_are_mono_at_the_sample_rate_and_in_time(tmp_path):
+  # A beep from 2 s to 3 s at 44.1 kHz.
+  samples = np.concatenate(
+    [np.zeros(2 * 44_100, np.float32), tone(1, 0.5, rate=44_100), np.zeros(44_100, np.float32)]
+  )
+  chunks = list(audio.iter_audio(write_media(tmp_path / "a.mp4", None, samples, 44_100)))
+  assert all(chunk.dtype == np.float32 and chunk.ndim == 1 for chunk in chunks)
+  assert {len(chunk) for chunk in chunks[:-1]} == {RATE}
+  signal = np.concatenate(chunks)
+  assert len(signal) == pytest.approx(4 * RATE, abs=RATE // 10)
+  loud = np.flatnonzero(np.abs(signal) > 0.25)
+  assert loud[[0, -1]] / RATE == pytest.approx([2, 3], abs=0.02)
+  assert np.sqrt(np.mean(signal[int(2.2 * RATE) : int(2.8 * RATE)] ** 2)) == pytest.approx(
+    0.5 / np.sqrt(2), rel=0.03
+  )
+
+
+def test_late_start_and_gaps_are_silence_and_overlaps_are_dropped():
+  ones = np.ones(1600, np.float32)
+  timed = [(0.5, ones), (None, ones), (2.0, ones), (2.05, 2 * ones)]
+  signal = np.concatenate(list(audio._placed(timed)))
+  expected = np.zeros(int(2.15 * RATE), np.float32)
+  expected[8000:11_200] = 1
+  expected[32_000:33_600] = 1
+  expected[33_600:34_400] = 2
+  np.testing.assert_array_equal(signal, expected)
+  early = np.concatenate(list(audio._placed([(-0.05, np.arange(1600))])))
+  np.testing.assert_array_equal(early, np.arange(800, 1600))
+
+
+def test_long_gap_is_filled_in_chunks():
+  pieces = list(audio._placed([(100.0, np.ones(10, np.float32))]))
+  assert max(len(piece) for piece in pieces) <= RATE
+  assert sum(len(piece) for piece in pieces) == 100 * RATE + 10
+
+
+def test_sound_that_starts_after_the_picture_keeps_its_time(tmp_path):
+  path = tmp_path / "late.mp4"
+  with av.open(str(path), "w") as container:
+    picture = container.add_stream("libx264", rate=10)
+    picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
+    sound = container.add_stream("aac", rate=RATE, layout="mono")
+    for _ in range(40):
+      blank = np.zeros((48, 64, 3), np.uint8)
+      container.mux(picture.encode(av.VideoFrame.from_ndarray(blank, format="rgb24")))
+    container.mux(picture.encode(None))
+    frame = av.AudioFrame.from_ndarray(tone(2, 0.5)[None], format="fltp", layout="mono")
+    frame.sample_rate, frame.pts = RATE, 2 * RATE
+    container.mux(sound.encode(frame))
+    container.mux(sound.encode(None))
+  loud = np.flatnonzero(np.abs(heard(path)) > 0.25)
+  assert loud[[0, -1]] / RATE == pytest.approx([2, 4], abs=0.08)
+
+
+def test_spans_are_described_by_loudness_and_kind(tmp_path):
+  seconds = 3
+  samples = np.concatenate(
+    [
+      tone(seconds, 0.05),
+      np.zeros(seconds * RATE, np.float32),
+      noise(seconds, 0.1),
+      tone(seconds, 0.04),
+      noise(seconds, 0.005),
+      syllables(seconds, 0.05),
+    ]
+  )
+  path = write_media(tmp_path / "a.mp4", None, samples)
+  spans = segments.cut(6 * seconds, seconds) + np.array([0.1, -0.1])  # AAC smears the borders
+  assert audio.describe_spans(path, spans) == (
+    "tone",
+    "silence",
+    "loud noise",
+    "tone",
+    "very quiet noise",
+    "speech-like sound",
+  )
+
+
+def test_descriptions_do_not_depend_on_the_overall_volume(tmp_path):
+  samples = np.concatenate([noise(2, 0.02), noise(2, 0.1), tone(2, 0.02)])
+  spans = segments.cut(6.0, 2.0) + np.array([0.1, -0.1])
+  told = {
+    audio.describe_spans(write_media(tmp_path / f"{gain}.mp4", None, gain * samples), spans)
+    for gain in (0.5, 1, 2)
+  }
+  assert told == {("noise", "very loud noise", "tone")}
+
+
+def test_span_after_the_end_is_silent(tmp_path):
+  path = write_media(tmp_path / "a.mp4", None, noise(2, 0.1))
+  assert audio.describe_spans(path, np.array([[0.0, 2.0], [5.0, 7.0]])) == ("noise", "silence")
+
+
+def test_file_without_sound(tmp_path):
+  path = write_media(tmp_path / "mute.mp4", {0: 10, 100: 20, 200: 30})
+  assert list(audio.iter_audio(path)) == []
+  assert audio.describe_spans(path, np.array([[0, 1], [1, 2.0]])) == (audio.NO_SOUND,) * 2
+
+
+@pytest.mark.parametrize("kind", ["text", "empty", "missing"])
+def test_broken_file_is_named_in_one_line(kind, tmp_path, capfd):
+  path = tmp_path / "broken.mp4"
+  if kind != "missing":
+    path.write_text("This is no sound.\n" * 100 if kind == "text" else "")
+  for read in (
+    lambda: list(audio.iter_audio(path)),
+    lambda: audio.describe_spans(path, np.array([[0.0, 1.0]])),
+  ):
+    with pytest.raises(InputError) as raised:
+      read()
+    assert str(path) in str(raised.value)
+    assert "\n" not in str(raised.value)
+  assert capfd.readouterr() == ("", "")
+
+
+def test_real_clips(clips):
+  for name, seconds in (("big_buck_bunny_30s.webm", 30.0), ("nasa_13s.mp4", 13.0)):
+    assert len(heard(clips / name)) / RATE == pytest.approx(seconds, abs=0.1)
+    told = audio.describe_spans(clips / name, segments.cut(seconds, 2.0))
+    assert len(set(told)) > 1
+    assert audio.NO_SOUND not in told
+  spans = segments.cut(10.0, 2.0)
+  told = audio.describe_spans(clips / "bikes_10s_no_audio.mp4", spans)
+  assert told == (audio.NO_SOUND,) * 5

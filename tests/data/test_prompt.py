@@ -1,0 +1,165 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vsumjax.data import prompt
+from vsumjax.data.prompt import PromptConfig, SegmentText
+from vsumjax.data.tokenizer import load_tokenizer, marker_piece, train_tokenizer
+from vsumjax.types import InputError
+
+CONFIG = PromptConfig(
+  window=1,
+  segment_s=2.0,
+  frames_per_segment=2,
+  tokens_per_frame=3,
+  image_size=32,
+  text_tokens=40,
+  title_tokens=6,
+  score_tokens=("1", "2", "3", "4", "5"),
+)
+WINDOW = dataclasses.replace(CONFIG, window=3, text_tokens=60)
+TALK = SegmentText(said="dogs bark", heard="loud tone")
+QUIET = SegmentText(said="", heard="silence")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+  path = tmp_path_factory.mktemp("tokenizer") / "tiny.model"
+  texts = [prompt.TEMPLATE, "dogs bark at a loud tone", "silence in the park"]
+  train_tokenizer(texts * 3, path, vocab_size=370, num_markers=4)
+  return load_tokenizer(path)
+
+
+def text_of(tokenizer, laid_out):
+  """What is after bos, up to the padding, image slots left out."""
+  ids = laid_out.tokens_T[laid_out.input_mask_T]
+  return tokenizer.decode(ids[ids.tolist().index(tokenizer.bos_id) :])
+
+
+def test_a_window_of_one_is_paligemmas_prompt(tokenizer):
+  laid_out = prompt.layout(CONFIG, tokenizer, "Dogs", [TALK])
+  text = tokenizer.encode("score importance. title: Dogs. heard: loud tone. said: dogs bark\n")
+  used = 6 + 1 + len(text)
+  assert CONFIG.sequence_length == 6 + 1 + 40 + 1
+  assert laid_out.tokens_T.tolist() == (
+    [tokenizer.image_id] * 6 + [tokenizer.bos_id] + text + [tokenizer.pad_id] * (48 - used)
+  )
+  assert laid_out.input_mask_T.tolist() == [True] * used + [False] * (48 - used)
+  assert laid_out.score_pos_N.tolist() == [used - 1]
+  assert laid_out.tokens_T[used - 1] == tokenizer.piece_id("\n")
+  assert not laid_out.mask_ar_T.any()
+
+
+def test_a_longer_window_is_read_at_its_markers(tokenizer):
+  laid_out = prompt.layout(WINDOW, tokenizer, "Dogs", [TALK, QUIET, TALK])
+  markers = [tokenizer.piece_id(marker_piece(n)) for n in range(3)]
+  assert WINDOW.sequence_length == 3 * 7 + 1 + 60 + 1
+  assert laid_out.score_pos_N.tolist() == [6, 13, 20]
+  assert laid_out.tokens_T[laid_out.score_pos_N].tolist() == markers
+  assert laid_out.tokens_T[21] == tokenizer.bos_id
+  assert (laid_out.tokens_T == tokenizer.image_id).sum() == 18
+  assert text_of(tokenizer, laid_out) == (
+    "score importance. title: Dogs.<loc0000> heard: loud tone. said: dogs bark"
+    "<loc0001> heard: silence.<loc0002> heard: loud tone. said: dogs bark\n"
+  )
+
+
+def test_absent_segments_keep_their_places_masked(tokenizer):
+  laid_out = prompt.layout(WINDOW, tokenizer, "Dogs", [TALK])
+  full = prompt.layout(WINDOW, tokenizer, "Dogs", [TALK] * 3)
+  assert laid_out.tokens_T[:21].tolist() == full.tokens_T[:21].tolist()
+  assert laid_out.score_pos_N.tolist() == full.score_pos_N.tolist()
+  assert laid_out.input_mask_T[:22].tolist() == [True] * 7 + [False] * 14 + [True]
+  assert "<loc0001>" not in text_of(tokenizer, laid_out)
+
+
+def test_dtypes(tokenizer):
+  laid_out = prompt.layout(WINDOW, tokenizer, "Dogs", [TALK])
+  dtypes = [array.dtype for array in dataclasses.asdict(laid_out).values()]
+  assert dtypes == [np.int32, np.int32, np.bool_, np.int32]
+
+
+@pytest.mark.parametrize("num_segments", [0, 4])
+def test_a_window_holds_one_to_n_segments(tokenizer, num_segments):
+  with pytest.raises(ValueError, match="1 to 3 segments"):
+    prompt.layout(WINDOW, tokenizer, "Dogs", [TALK] * num_segments)
+
+
+def test_what_is_missing_is_left_out(tokenizer):
+  nothing = SegmentText(said=" ", heard="")
+  laid_out = prompt.layout(CONFIG, tokenizer, "", [nothing])
+  assert text_of(tokenizer, laid_out) == "score importance.\n"
+
+
+TEXT = st.text(max_size=40) | st.sampled_from(["<loc0000>", "a <loc0001>\nb", "\n\n", "<bos><pad>"])
+SEGMENTS = st.lists(st.builds(SegmentText, said=TEXT, heard=TEXT), min_size=1, max_size=3)
+
+
+@given(title=TEXT, segments=SEGMENTS)
+def test_no_text_gets_out_of_its_place(tokenizer, title, segments):
+  laid_out = prompt.layout(WINDOW, tokenizer, title, segments)
+  tokens = laid_out.tokens_T[laid_out.input_mask_T].tolist()
+  assert len(laid_out.tokens_T) == WINDOW.sequence_length
+  assert tokens.count(tokenizer.piece_id("\n")) == 1 and tokens[-1] == tokenizer.piece_id("\n")
+  assert tokens.count(tokenizer.bos_id) == 1
+  for n in range(3):
+    expected = 2 if n < len(segments) else 0  # after its slots and in the text
+    assert tokens.count(tokenizer.piece_id(marker_piece(n))) == expected
+  assert tokenizer.pad_id not in tokens and tokenizer.eos_id not in tokens
+
+
+def test_long_title_leaves_room_for_the_segments(tokenizer):
+  cut = prompt.layout(CONFIG, tokenizer, "dogs " * 500, [TALK])
+  text = text_of(tokenizer, cut)
+  assert text.startswith("score importance. title: dogs dogs")
+  assert text.endswith(". heard: loud tone. said: dogs bark\n")
+  assert len(tokenizer.encode("dogs " * 500)) > CONFIG.title_tokens
+
+
+def test_what_is_heard_stays_whole_before_words_are_cut(tokenizer):
+  wordy = SegmentText(said="dogs bark in the park " * 100, heard="loud tone" + ", loud tone" * 2)
+  assert len(tokenizer.encode(f" heard: {wordy.heard}.")) >= 60 / 3 / 2  # half of a share
+  laid_out = prompt.layout(WINDOW, tokenizer, "Dogs", [wordy] * 3)
+  parts = text_of(tokenizer, laid_out).split("<loc000")[1:]
+  assert len(parts) == 3
+  for part in parts:
+    assert f"heard: {wordy.heard}. said: dog" in part
+  assert laid_out.input_mask_T.sum() > WINDOW.sequence_length - 3  # the budget is used up
+  assert len({len(tokenizer.encode_plain(part)) for part in parts[:2]}) == 1  # equal shares
+
+
+def test_a_budget_below_the_prompts_own_words_is_refused(tokenizer):
+  config = dataclasses.replace(CONFIG, text_tokens=8)
+  with pytest.raises(InputError, match=r"prompt.text_tokens: 8 cannot hold"):
+    prompt.layout(config, tokenizer, "Dogs", [TALK])
+
+
+def test_a_tokenizer_without_enough_markers_is_refused(tokenizer):
+  config = dataclasses.replace(CONFIG, window=9, text_tokens=100)
+  with pytest.raises(InputError, match="<loc0004>"):
+    prompt.layout(config, tokenizer, "Dogs", [TALK])
+
+
+@pytest.mark.parametrize(
+  ("field", "value"), [("window", 0), ("segment_s", 0.0), ("score_tokens", ("1", "1"))]
+)
+def test_impossible_fields_are_named(field, value):
+  with pytest.raises(InputError, match=f"prompt.{field}"):
+    dataclasses.replace(CONFIG, **{field: value})
+
+
+def test_the_digest_covers_every_field_and_the_tokenizer(tokenizer, tmp_path):
+  digests = {prompt.prompt_digest(CONFIG, tokenizer)}
+  for field in dataclasses.fields(CONFIG):
+    value = getattr(CONFIG, field.name)
+    changed = value[:3] if field.name == "score_tokens" else value + 1
+    digests.add(
+      prompt.prompt_digest(dataclasses.replace(CONFIG, **{field.name: changed}), tokenizer)
+    )
+  train_tokenizer(["other words"], tmp_path / "other.model", vocab_size=370, num_markers=4)
+  digests.add(prompt.prompt_digest(CONFIG, load_tokenizer(tmp_path / "other.model")))
+  assert len(digests) == 1 + len(dataclasses.fields(CONFIG)) + 1
+  assert prompt.prompt_digest(CONFIG, tokenizer) in digests

@@ -1,0 +1,277 @@
+"""Properties of the whole model at tiny size, and shapes of the real sizes without memory."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vsumjax import sharding, testing
+from vsumjax.models import exits, gemma, siglip, student
+from vsumjax.training import state
+from vsumjax.types import InputError
+
+pytestmark = pytest.mark.usefixtures("one_device")
+
+
+def _init(model, batch, seed=0):
+  return sharding.unbox(state.init_params(model, batch, jax.random.key(seed)))
+
+
+def _logits(model, params, batch):
+  return jax.jit(lambda p, b: model.apply({"params": p}, b).logits)(params, batch)
+
+
+@pytest.fixture(params=[1, 3], ids=["N=1", "N=3"])
+def case(request):
+  batch = testing.random_batch(window=request.param, frames=2)
+  model = testing.tiny_model()
+  return model, _init(model, batch), batch
+
+
+def test_shapes_and_confidence(case):
+  model, params, batch = case
+  output = model.apply({"params": params}, batch)
+  B, N = batch.score_pos.shape
+  assert output.logits.shape == (3, B, N, 5)
+  expected = jax.nn.softmax(output.logits).max(-1)
+  np.testing.assert_allclose(output.confidence, expected, rtol=1e-6)
+
+
+def test_padding_garbage_changes_nothing(case):
+  model, params, batch = case
+  tokens = np.where(batch.input_mask, batch.tokens, 33)
+  assert (tokens != batch.tokens).any()
+  np.testing.assert_array_equal(
+    _logits(model, params, batch), _logits(model, params, batch.replace(tokens=tokens))
+  )
+
+
+def test_rows_do_not_see_each_other(case):
+  model, params, batch = case
+  swapped = jax.tree.map(lambda x: x[::-1], batch)
+  np.testing.assert_allclose(
+    _logits(model, params, batch)[:, ::-1], _logits(model, params, swapped), atol=1e-5
+  )
+
+
+def test_every_input_counts(case):
+  model, params, batch = case
+  before = _logits(model, params, batch)
+  for changed in (
+    batch.replace(frames=255 - batch.frames),
+    batch.replace(tokens=np.where(batch.tokens < 40, batch.tokens + 1, batch.tokens)),
+  ):
+    assert jnp.abs(before - _logits(model, params, changed)).max() > 1e-3
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_exit_k_equals_a_model_of_k_layers(case, depth):
+  model, params, batch = case
+  config = testing.tiny_config()
+  short = testing.tiny_model(
+    dataclasses.replace(
+      config,
+      llm=dataclasses.replace(config.llm, depth=depth),
+      exits=exits.ExitsConfig((depth,)),
+    )
+  )
+  sliced = dict(params, llm=dict(params["llm"]))
+  sliced["llm"]["layers"] = jax.tree.map(lambda x: x[:depth], params["llm"]["layers"])
+  del sliced["exits"]
+
+  def read(module, batch):
+    x_BTD = module.embed(batch)
+    return module.llm.read(x_BTD, batch.input_mask, batch.mask_ar, batch.score_pos)
+
+  whole = model.apply({"params": params}, batch, method=read)
+  part = short.apply({"params": sliced}, batch, method=read)
+  assert len(whole) == 3
+  assert len(part) == depth
+  np.testing.assert_array_equal(whole[:depth], part)
+
+
+def test_remat_changes_the_program_and_not_the_numbers(case):
+  model, params, batch = case
+  remat = testing.tiny_model(testing.tiny_config(remat=True))
+
+  def grads(m):
+    fn = jax.grad(lambda p: m.apply({"params": p}, batch).logits.sum())
+    return str(jax.make_jaxpr(fn)(params)), jax.jit(fn)(params)
+
+  (plain_jaxpr, plain), (remat_jaxpr, rematted) = grads(model), grads(remat)
+  assert "remat" in remat_jaxpr
+  assert "remat" not in plain_jaxpr
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), plain, rematted)
+
+
+def test_scan_equals_unrolled_layers(case):
+  model, params, batch = case
+
+  def unrolled(module, batch):
+    """Applies the block layer by layer with slices of the stacked parameters."""
+    from vsumjax.ops import attention
+
+    x_BTD = module.embed(batch)
+    mask_BTT = attention.make_attention_mask(batch.input_mask, batch.mask_ar)
+    position_BT = attention.positions(batch.input_mask)
+    block, reads = gemma.Block(testing.tiny_config().llm), []
+    for layer in range(3):
+      sliced = jax.tree.map(lambda x, i=layer: x[i], params["llm"]["layers"])
+      x_BTD, read = block.apply(
+        {"params": sliced}, x_BTD, jnp.array(layer % 2 == 0), position_BT, mask_BTT, batch.score_pos
+      )
+      reads.append(read)
+    return jnp.stack(reads)
+
+  def scanned(module, batch):
+    return module.llm.read(
+      module.embed(batch), batch.input_mask, batch.mask_ar, batch.score_pos
+    )
+
+  batch = jax.tree.map(jnp.asarray, batch)
+  np.testing.assert_allclose(
+    model.apply({"params": params}, batch, method=scanned),
+    model.apply({"params": params}, batch, method=unrolled),
+    atol=1e-5,
+  )
+
+
+def test_the_sliding_window_acts_on_even_layers_only():
+  batch = testing.random_batch(text=12)
+  config = testing.tiny_config()
+
+  def reads(window):
+    llm = dataclasses.replace(config.llm, sliding_window=window)
+    model = testing.tiny_model(dataclasses.replace(config, llm=llm))
+
+    def read(module, batch):
+      return module.llm.read(
+        module.embed(batch), batch.input_mask, batch.mask_ar, batch.score_pos
+      )
+
+    params = _init(model, batch)
+    return model.apply({"params": params}, jax.tree.map(jnp.asarray, batch), method=read)
+
+  assert jnp.abs(reads(8)[0] - reads(0)[0]).max() > 1e-4
+  np.testing.assert_allclose(reads(64), reads(0), atol=1e-6)
+
+
+def test_causal_tokens_do_not_see_the_future():
+  """By gradient: with mask_ar = 1, the read depends on no later embedding."""
+  batch = jax.tree.map(jnp.asarray, testing.random_batch(text=6))
+  model = testing.tiny_model()
+  params = _init(model, batch)
+  T = batch.tokens.shape[1]
+  read_at = jnp.full((2, 1), T - 4)
+
+  def read(module, x_BTD, mask_ar):
+    valid = jnp.ones_like(batch.input_mask)
+    return module.llm.read(x_BTD, valid, mask_ar, read_at)[-1].sum()
+
+  def influence(mask_ar):
+    grad = jax.grad(lambda x: model.apply({"params": params}, x, mask_ar, method=read))(
+      model.apply({"params": params}, batch, method="embed")
+    )
+    return jnp.abs(grad).max(axis=(0, 2))
+
+  causal = influence(jnp.ones_like(batch.tokens))
+  prefix = influence(jnp.zeros_like(batch.tokens))
+  assert jnp.all(causal[T - 3 :] == 0)
+  assert jnp.all(causal[T - 6 : T - 3] > 0)
+  assert jnp.all(prefix[T - 3 :] > 0)
+
+
+def test_soft_tokens_fill_the_slots_in_order():
+  batch = jax.tree.map(jnp.asarray, testing.random_batch(window=2, frames=2))
+  model = testing.tiny_model()
+  params = _init(model, batch)
+  x_BTD = model.apply({"params": params}, batch, method="embed")
+
+  def soft(module, frames):
+    return module.img(student.normalise(frames))
+
+  images = batch.frames.reshape(-1, 16, 16, 3)
+  soft_BID = model.apply({"params": params}, images, method=soft).reshape(2, 16, -1)
+  slots = np.flatnonzero(batch.tokens[0] == testing.IMAGE_ID)
+  assert list(slots) == [*range(8), *range(9, 17)]
+  np.testing.assert_allclose(x_BTD[:, slots], soft_BID, atol=1e-6)
+
+
+def test_last_exit_is_the_tied_head_on_the_score_tokens():
+  batch = testing.random_batch()
+  model = testing.tiny_model()
+  params = _init(model, batch)
+  before = _logits(model, params, batch)
+  table = params["llm"]["embedder"]["input_embedding"]
+  params["llm"]["embedder"]["input_embedding"] = table.at[testing.SCORE_IDS[4]].multiply(2.0)
+  after = _logits(model, params, batch)
+  np.testing.assert_array_equal(before[:2], after[:2])
+  np.testing.assert_allclose(before[2][..., :4], after[2][..., :4], atol=1e-6)
+  assert jnp.abs(before[2][..., 4] - after[2][..., 4]).min() > 1e-3
+
+
+def test_bfloat16_stays_near_float32(case):
+  model, params, batch = case
+  half = testing.tiny_model(testing.tiny_config(dtype="bfloat16"))
+  difference = jnp.abs(_logits(model, params, batch) - _logits(half, params, batch)).max()
+  assert 0 < difference < 0.15
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"exits": exits.ExitsConfig((1, 2))}, "must be model.llm.depth"),
+    ({"exits": exits.ExitsConfig((2, 1, 3))}, "ascending"),
+    ({"exits": exits.ExitsConfig(())}, "ascending"),
+    ({"dtype": "float16"}, "model.dtype"),
+  ],
+)
+def test_configs_that_do_not_fit_are_refused(changes, message):
+  with pytest.raises(InputError, match=message):
+    testing.tiny_config(**changes)
+
+
+# Decoder sizes of Gemma 2 as published (2408.00118, table 1); So400m/14 of SigLIP.
+GEMMA2 = {
+  "2b": (2304, 26, 9216, 8, 4, 256, 256.0, 2_614_341_888),
+  "9b": (3584, 42, 14336, 16, 8, 256, 256.0, 9_241_705_984),
+  "27b": (4608, 46, 36864, 32, 16, 128, 144.0, 27_227_128_320),
+}
+
+
+@pytest.mark.parametrize("size", GEMMA2)
+def test_real_sizes_are_shaped_without_memory(size):
+  """Parameters of the decoder are those of Gemma 2 with its own vocabulary of 256,000."""
+  *shape, query_scale, expected = GEMMA2[size]
+  width, depth, mlp_dim, heads, kv_heads, head_size = shape
+  llm = gemma.GemmaConfig(
+    vocab_size=256_000,
+    width=width,
+    depth=depth,
+    mlp_dim=mlp_dim,
+    num_heads=heads,
+    num_kv_heads=kv_heads,
+    head_size=head_size,
+    query_scale=query_scale,
+    attention_cap=50.0,
+    final_cap=30.0,
+    post_norms=True,
+    sliding_window=4096,
+  )
+  img = siglip.SiglipConfig(224, 14, 1152, 27, 4304, 16)
+  config = student.StudentConfig(img, llm, exits.ExitsConfig((depth,)), "bfloat16", True)
+  model = student.VideoSummaryStudent(config, 256, 256_000, (1, 2, 3, 4, 5))
+  batch = testing.random_batch()
+  frames = jax.ShapeDtypeStruct((1, 1, 1, 224, 224, 3), jnp.uint8)
+  row = {
+    name: jax.ShapeDtypeStruct((1, 260), getattr(batch, name).dtype)
+    for name in ("tokens", "mask_ar", "input_mask")
+  }
+  spec = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), batch)
+  spec = spec.replace(frames=frames, **row)
+  boxed = jax.eval_shape(lambda: state.init_params(model, spec, jax.random.key(0)))
+  assert student.num_params(sharding.unbox(boxed)["llm"]) == expected
+  so400m = 412_442_352 + 1152 * width + width  # with its projection to the decoder
+  assert student.num_params(sharding.unbox(boxed)["img"]) == so400m

@@ -1,0 +1,154 @@
+"""The `vsumjax` console command. The scripts in launch/ are other doors to the same commands."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from vsumjax.types import InputError
+
+_CONFIG_PREFIX = "--config."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs one command; returns the exit status: 0, 2 for bad input, 130 when interrupted."""
+  argv = sys.argv[1:] if argv is None else argv
+  args = _parse(argv)
+  _quiet(args.verbose)
+  try:
+    args.run(args)
+  except (InputError, FloatingPointError) as error:
+    print(f"vsumjax {args.command}: {error}", file=sys.stderr)
+    return 2
+  except KeyboardInterrupt:
+    print("stopped; the same command goes on from what is finished", file=sys.stderr)
+    return 130
+  return 0
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+  parser = argparse.ArgumentParser(prog="vsumjax", description="Video summaries by a small VLM.")
+  commands = parser.add_subparsers(dest="command", required=True)
+  for add in (_add_train, _add_cache_teacher, _add_evaluate, _add_summarize):
+    command = add(commands)
+    command.add_argument("--verbose", action="store_true", help="show the libraries' own logs")
+  # Only `train` takes config overrides, --config.train.seed=3: argparse can't declare them.
+  overrides = [arg for arg in argv if arg.startswith(_CONFIG_PREFIX)]
+  args = parser.parse_args([arg for arg in argv if arg not in overrides])
+  args.overrides = {}
+  for override in overrides:
+    key, equals, value = override.removeprefix(_CONFIG_PREFIX).partition("=")
+    if args.command != "train" or not equals:
+      parser.error(f"{override}: overrides are --config.KEY=VALUE and go with train")
+    args.overrides[key] = value
+  return args
+
+
+def _add_train(commands) -> argparse.ArgumentParser:
+  parser = commands.add_parser("train", help="train one stage, or resume it")
+  parser.add_argument("--config", required=True, help="config file, with :argument; see configs/")
+  parser.add_argument("--workdir", required=True, type=Path, help="checkpoints and metrics go there")
+  parser.add_argument("--distributed", action="store_true", help="call jax.distributed (pods)")
+  parser.set_defaults(run=_train)
+  return parser
+
+
+def _train(args: argparse.Namespace) -> None:
+  if args.distributed:
+    import jax
+
+    jax.distributed.initialize()
+  from vsumjax.config import load_config
+  from vsumjax.jobs.train import train
+
+  train(load_config(args.config, args.overrides), args.workdir)
+
+
+def _add_cache_teacher(commands) -> argparse.ArgumentParser:
+  parser = commands.add_parser("cache-teacher", help="write a trained model's logits to a cache")
+  parser.add_argument("--checkpoint", required=True, type=Path, help="workdir of the teacher")
+  parser.add_argument("--out", required=True, type=Path, help="folder of the cache")
+  parser.add_argument("--split", default="", help="default: the teacher's training split")
+  parser.set_defaults(run=_cache_teacher)
+  return parser
+
+
+def _cache_teacher(args: argparse.Namespace) -> None:
+  from vsumjax.jobs.cache_teacher import cache_teacher
+
+  cache_teacher(args.checkpoint, args.out, split=args.split)
+
+
+def _add_evaluate(commands) -> argparse.ArgumentParser:
+  parser = commands.add_parser("evaluate", help="τ, ρ and F1 of every exit beside baselines")
+  parser.add_argument("--checkpoint", required=True, type=Path, help="workdir of the model")
+  parser.add_argument("--out", required=True, type=Path, help="folder of evaluation.json")
+  parser.add_argument("--manifest", default="", help="default: the one it was trained on")
+  parser.add_argument("--split", default="", help="default: the config's test split")
+  parser.add_argument(
+    "--without",
+    action="append",
+    default=[],
+    choices=("frames", "sound", "text"),
+    help="take an input away, as if the file had none; may be given again",
+  )
+  parser.set_defaults(run=_evaluate)
+  return parser
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+  from vsumjax.jobs.evaluate import evaluate
+
+  evaluate(
+    args.checkpoint,
+    args.out,
+    manifest=args.manifest,
+    split=args.split,
+    without=frozenset(args.without),
+  )
+
+
+def _add_summarize(commands) -> argparse.ArgumentParser:
+  parser = commands.add_parser("summarize", help="a summary of a video file")
+  parser.add_argument("video", nargs="?", type=Path, help="a video file")
+  parser.add_argument("--video", dest="video_flag", type=Path, metavar="FILE", help="the same")
+  parser.add_argument("--checkpoint", required=True, type=Path, help="workdir of the student")
+  parser.add_argument("--out", required=True, type=Path, help="folder of the results")
+  parser.add_argument("--share", type=float, default=0.15, help="of the video's length (0.15)")
+  parser.add_argument("--title", default="", help="default: the file's name")
+  parser.add_argument("--transcript", type=Path, help="SRT; default: FILE.srt if it is there")
+  parser.set_defaults(run=_summarize)
+  return parser
+
+
+def _summarize(args: argparse.Namespace) -> None:
+  if bool(args.video) == bool(args.video_flag):
+    raise InputError("give one video file, as an argument or by --video")
+  from vsumjax.jobs.summarize import summarize
+
+  summarize(
+    args.video or args.video_flag,
+    args.checkpoint,
+    args.out,
+    share=args.share,
+    title=args.title,
+    transcript=args.transcript,
+  )
+
+
+def _quiet(verbose: bool) -> None:
+  """Keeps the libraries' logs and warnings from the user's screen."""
+  if verbose:
+    return
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+  warnings.simplefilter("ignore")
+  logging.disable(logging.WARNING)
+
+
+if __name__ == "__main__":
+  sys.exit(main())

@@ -1,0 +1,154 @@
+"""The whole configuration: each module's own frozen config, composed and strictly converted."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import json
+import runpy
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vsumjax.data.pipeline import DataConfig
+from vsumjax.data.prompt import PromptConfig
+from vsumjax.models.student import StudentConfig
+from vsumjax.sharding import LogicalRules, MeshConfig
+from vsumjax.training.loop import TrainConfig
+from vsumjax.training.objective import ObjectiveConfig
+from vsumjax.training.optimizer import OptimizerConfig
+from vsumjax.types import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentConfig:
+  """One stage: what is trained, on what, from which teachers.
+
+  tokenizer: path of a SentencePiece .model file.
+  """
+
+  tokenizer: str
+  model: StudentConfig
+  prompt: PromptConfig
+  data: DataConfig
+  train: TrainConfig
+  optimizer: OptimizerConfig
+  objective: ObjectiveConfig
+  mesh: MeshConfig = MeshConfig()
+  rules: LogicalRules = LogicalRules()
+
+  def __post_init__(self) -> None:
+    if self.model.img.image_size != self.prompt.image_size:
+      raise InputError(
+        f"prompt.image_size: {self.prompt.image_size} is not model.img.image_size, "
+        f"{self.model.img.image_size}"
+      )
+    if len(self.objective.exit_weights) != len(self.model.exits.layers):
+      raise InputError(
+        f"objective.exit_weights: {len(self.objective.exit_weights)} weights for "
+        f"{len(self.model.exits.layers)} exits (model.exits.layers)"
+      )
+
+
+def build_config(values: Mapping[str, Any], cls: type = ExperimentConfig, path: str = "") -> Any:
+  """Turns nested mappings (a ConfigDict or parsed JSON) into the frozen dataclass `cls`.
+
+  Raises:
+    InputError: naming the full key if it is unknown (with the nearest known one), missing, or
+      holds a value of another type.
+  """
+  if not isinstance(values, Mapping) and not hasattr(values, "items"):
+    raise InputError(f"config key {path or '(top)'}: expected a group of keys, got {values!r}")
+  hints = typing.get_type_hints(cls)
+  fields = {field.name: field for field in dataclasses.fields(cls)}
+  for name in values:
+    if name not in fields:
+      near = difflib.get_close_matches(name, fields, n=1)
+      hint = f"; did you mean {path}{near[0]}?" if near else f"; known: {', '.join(fields)}"
+      raise InputError(f"config key {path}{name}: unknown{hint}")
+  built = {}
+  for name, field in fields.items():
+    if name in values:
+      built[name] = _build_value(values[name], hints[name], path + name)
+    elif field.default is dataclasses.MISSING:
+      raise InputError(f"config key {path}{name}: missing")
+  return cls(**built)
+
+
+def _build_value(value: Any, hint: Any, path: str) -> Any:
+  if dataclasses.is_dataclass(hint):
+    return build_config(value, hint, path + ".")
+  if typing.get_origin(hint) is tuple:
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+      raise InputError(f"config key {path}: expected a list, got {value!r}")
+    element = typing.get_args(hint)[0]
+    return tuple(_build_value(v, element, f"{path}[{i}]") for i, v in enumerate(value))
+  if isinstance(hint, types.UnionType):
+    return _build_union(value, hint, path)
+  if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    return float(value)
+  if type(value) is not hint:
+    raise InputError(f"config key {path}: expected {hint.__name__}, got {value!r}")
+  return value
+
+
+def _build_union(value: Any, hint: Any, path: str) -> Any:
+  """The first of the union's types that takes the value, as str | tuple[str, ...] | None."""
+  for choice in typing.get_args(hint):
+    with contextlib.suppress(InputError):
+      return _build_value(value, choice, path)
+  raise InputError(f"config key {path}: expected {hint}, got {value!r}")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+  """Plain nested dict, as JSON keeps it; `build_config` reads it back."""
+  return dataclasses.asdict(config)
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  """{"train": {"seed": 0}} -> {"train.seed": 0}."""
+  flat = {}
+  for name, value in values.items():
+    if isinstance(value, Mapping):
+      flat |= flatten(value, f"{prefix}{name}.")
+    else:
+      flat[prefix + name] = value
+  return flat
+
+
+def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> ExperimentConfig:
+  """Runs a config file and converts what its `get_config` returns.
+
+  Args:
+    spec: "path/to/file.py" or "path/to/file.py:argument of get_config".
+    overrides: {"train.seed": "3"}: values as JSON (3, 0.1, true, [1, 2]) or else as a string.
+
+  Raises:
+    InputError: naming the file or the key.
+  """
+  path, _, arg = spec.partition(":")
+  if not Path(path).is_file():
+    raise InputError(f"{path}: no such config file")
+  try:
+    get_config = runpy.run_path(path)["get_config"]
+    values = get_config(arg).to_dict() if arg else get_config().to_dict()
+  except (KeyError, TypeError, ValueError, SyntaxError) as error:
+    raise InputError(f"{path}: get_config({arg!r}) failed: {error!r}") from error
+  for key, text in (overrides or {}).items():
+    _override(values, key, text)
+  return build_config(values)
+
+
+def _override(values: dict[str, Any], key: str, text: str) -> None:
+  *groups, name = key.split(".")
+  for group in groups:
+    values = values.setdefault(group, {})
+    if not isinstance(values, dict):
+      raise InputError(f"config key {key}: {group} holds a value, not a group of keys")
+  try:
+    values[name] = json.loads(text)
+  except json.JSONDecodeError:
+    values[name] = text

@@ -1,0 +1,1 @@
+"""Host side of the data path: files in, NumPy arrays out. Nothing here touches a device."""

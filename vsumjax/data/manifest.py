@@ -1,0 +1,221 @@
+"""The manifest: one JSON object a line, one line a video. Users write it, and so do our tools.
+
+  {"id": "talk_1", "media": "media/talk_1.mp4", "title": "A talk", "split": "train",
+   "transcript": "media/talk_1.srt", "labels": {"unit_s": 2.0, "levels": [[1, 5, 3], [2, 4, 3]]}}
+
+`transcript` and `labels` may be left out. `media` and `transcript` are absolute or relative to the
+manifest's folder. `levels` has one row an annotator; each level covers `unit_s` seconds, from 0 on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import math
+import os
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from vsumjax.types import InputError
+
+NUM_LEVELS = 5
+_FIELDS = ("id", "media", "title", "split", "transcript", "labels")
+_REQUIRED = ("id", "media", "title", "split")
+_LABEL_FIELDS = ("unit_s", "levels")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Labels:
+  """Importance levels that annotators gave to one video.
+
+  unit_s:    seconds one level covers; unit n is [n * unit_s, (n + 1) * unit_s).
+  levels_AN: i8[A annotators, N units], 1 (least important) to 5.
+  """
+
+  unit_s: float
+  levels_AN: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Video:
+  """One video of a manifest. Paths can be opened as they are."""
+
+  id: str
+  media: pathlib.Path
+  title: str
+  split: str
+  transcript: pathlib.Path | None
+  labels: Labels | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+  """The videos of a manifest, in its order.
+
+  digest: blake2b-16 hex over the content; it depends neither on the folder the manifest lies in nor
+    on the order of the keys of a line.
+  """
+
+  path: pathlib.Path
+  videos: tuple[Video, ...]
+  digest: str
+
+  def of_split(self, split: str) -> tuple[Video, ...]:
+    """The videos of one split, in order. Raises InputError where there is none."""
+    videos = tuple(video for video in self.videos if video.split == split)
+    if not videos:
+      known = ", ".join(sorted({video.split for video in self.videos}))
+      raise InputError(f"{self.path}: no video of split {split!r}; the splits are: {known}")
+    return videos
+
+
+def load_manifest(path: str | os.PathLike[str]) -> Manifest:
+  """Reads and checks a manifest. Media are looked for and not opened.
+
+  Raises:
+    InputError: naming file, line and field.
+  """
+  path = pathlib.Path(path)
+  try:
+    lines = path.read_bytes().split(b"\n")
+  except OSError as error:
+    raise InputError(f"{path}: cannot read the manifest: {error.strerror}") from None
+  return _parse(path, lines)
+
+
+def save_manifest(path: str | os.PathLike[str], videos: Iterable[Video]) -> None:
+  """Writes a manifest that `load_manifest` accepts, with paths relative to its folder.
+
+  Raises:
+    InputError: as `load_manifest` would on the result; then nothing is written.
+  """
+  path = pathlib.Path(path)
+  lines = [json.dumps(_to_record(video, path.parent)).encode() for video in videos]
+  _parse(path, lines)
+  temporary = path.with_name(f".{path.name}.tmp")
+  temporary.write_bytes(b"".join(line + b"\n" for line in lines))
+  temporary.replace(path)
+
+
+def _to_record(video: Video, folder: pathlib.Path) -> dict[str, Any]:
+  record: dict[str, Any] = {
+    "id": video.id,
+    "media": _relative(video.media, folder),
+    "title": video.title,
+    "split": video.split,
+  }
+  if video.transcript is not None:
+    record["transcript"] = _relative(video.transcript, folder)
+  if video.labels is not None:
+    levels = np.asarray(video.labels.levels_AN).tolist()
+    record["labels"] = {"unit_s": float(video.labels.unit_s), "levels": levels}
+  return record
+
+
+def _relative(file: pathlib.Path, folder: pathlib.Path) -> str:
+  # Folders are resolved because ".." does not undo a symbolic link; the file's own name is kept.
+  target = file.parent.resolve() / file.name
+  return pathlib.Path(os.path.relpath(target, folder.resolve())).as_posix()
+
+
+def _parse(path: pathlib.Path, lines: Iterable[bytes]) -> Manifest:
+  digest = hashlib.blake2b(digest_size=16)
+  videos: list[Video] = []
+  line_of_id: dict[str, int] = {}
+  for number, record in _records(path, lines):
+    where = f"{path}:{number}"
+    video = _parse_video(where, record, path.parent)
+    if video.id in line_of_id:
+      raise InputError(
+        f"{where}: id: {video.id!r} is already the id of line {line_of_id[video.id]}; rename one"
+      )
+    line_of_id[video.id] = number
+    videos.append(video)
+    digest.update(json.dumps(_canonical(record), sort_keys=True).encode() + b"\n")
+  if not videos:
+    raise InputError(f"{path}: the manifest holds no video; write one JSON object a line")
+  return Manifest(path, tuple(videos), digest.hexdigest())
+
+
+def _records(path: pathlib.Path, lines: Iterable[bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
+  for number, line in enumerate(lines, start=1):
+    if not line.strip():
+      continue
+    try:
+      record = json.loads(line)
+    except ValueError as error:  # not UTF-8, or not JSON
+      raise InputError(f"{path}:{number}: not JSON: {error}") from None
+    _check_fields(f"{path}:{number}", record, _FIELDS, _REQUIRED)
+    yield number, record
+
+
+def _check_fields(where: str, record: Any, known: tuple[str, ...], required: tuple[str, ...]):
+  if not isinstance(record, dict):
+    raise InputError(f"{where}: must be a JSON object, is {_short(record)}")
+  for field in record:
+    if field not in known:
+      near = difflib.get_close_matches(field, known, n=1)
+      advice = f"did you mean {near[0]!r}?" if near else f"the fields are: {', '.join(known)}"
+      raise InputError(f"{where}: unknown field {field!r}; {advice}")
+  for field in required:
+    if field not in record:
+      raise InputError(f"{where}: lacks the field {field!r}")
+
+
+def _parse_video(where: str, record: Mapping[str, Any], folder: pathlib.Path) -> Video:
+  for field in ("id", "media", "title", "split", "transcript"):
+    value = record.get(field, "-")
+    if not isinstance(value, str) or (field != "title" and not value.strip()):
+      raise InputError(f"{where}: {field}: must be a non-empty string, is {_short(value)}")
+  files = {}
+  for field in ("media", "transcript"):
+    files[field] = folder / record[field] if field in record else None
+    if files[field] is not None and not files[field].is_file():
+      raise InputError(f"{where}: {field}: there is no file {files[field]}")
+  labels = _parse_labels(f"{where}: labels", record["labels"]) if "labels" in record else None
+  return Video(
+    record["id"], files["media"], record["title"], record["split"], files["transcript"], labels
+  )
+
+
+def _parse_labels(where: str, record: Any) -> Labels:
+  _check_fields(where, record, _LABEL_FIELDS, _LABEL_FIELDS)
+  unit_s, rows = record["unit_s"], record["levels"]
+  if type(unit_s) not in (int, float) or not 0 < unit_s < math.inf:
+    raise InputError(f"{where}.unit_s: must be a number of seconds above 0, is {_short(unit_s)}")
+  if not isinstance(rows, list) or not rows or not all(isinstance(row, list) for row in rows):
+    raise InputError(f"{where}.levels: must be a list with one list of levels an annotator")
+  for index, row in enumerate(rows):
+    if not row or len(row) != len(rows[0]):
+      raise InputError(
+        f"{where}.levels: row {index + 1} has {len(row)} levels, row 1 has {len(rows[0])};"
+        " every row needs the same number, at least one"
+      )
+    bad = [level for level in row if type(level) is not int or not 1 <= level <= NUM_LEVELS]
+    if bad:
+      raise InputError(
+        f"{where}.levels: row {index + 1} holds {_short(bad[0])};"
+        f" a level is a whole number from 1 to {NUM_LEVELS}"
+      )
+  return Labels(float(unit_s), np.array(rows, dtype=np.int8))
+
+
+def _canonical(record: Mapping[str, Any]) -> dict[str, Any]:
+  """A checked record with the spellings that mean the same made the same."""
+  record = dict(record)
+  for field in ("media", "transcript"):
+    if field in record:
+      record[field] = pathlib.PurePath(record[field]).as_posix()
+  if "labels" in record:
+    record["labels"] = record["labels"] | {"unit_s": float(record["labels"]["unit_s"])}
+  return record
+
+
+def _short(value: Any) -> str:
+  text = json.dumps(value)
+  return text if len(text) <= 40 else text[:37] + "..."

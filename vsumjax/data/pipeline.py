@@ -1,0 +1,184 @@
+"""From examples to host batches: in which batch of which process an example travels.
+
+Order is ours, parallelism is Grain's. The source handed to Grain is made of whole batches, each a
+pure function of its step, so Grain neither shuffles, slices, repeats nor batches, and the stream is
+the same for any number of processes, workers and threads.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+
+from vsumjax.data.order import GlobalOrder
+from vsumjax.data.windows import GIB, INPUTS, PADDING_EXAMPLE, WindowSource
+from vsumjax.types import Batch, InputError, TeacherTargets
+
+__all__ = ["INPUTS", "DataConfig", "WindowSource", "sequential_batches", "training_batches"]
+
+LABELLED_TARGETS = ("histogram", "hard")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+  """Which videos, and how they are fed.
+
+  Attributes:
+    manifest: path of the manifest.
+    train_split, validation_split, test_split: names of its splits.
+    targets: `histogram` (share of annotators at each level) or `hard` (their rounded mean).
+    num_workers: processes that decode, 0 for none beside this one.
+    num_threads: threads that decode, in each of them.
+    cache_bytes: decoded frames and texts each process keeps, at most.
+  """
+
+  manifest: str
+  train_split: str = "train"
+  validation_split: str = "validation"
+  test_split: str = "test"
+  targets: str = "histogram"
+  num_workers: int = 0
+  num_threads: int = 4
+  cache_bytes: int = GIB
+
+  def __post_init__(self):
+    if self.targets not in LABELLED_TARGETS:
+      raise InputError(
+        f"data.targets: must be one of {', '.join(LABELLED_TARGETS)}, is {self.targets!r}"
+      )
+
+
+def training_batches(
+  source: WindowSource,
+  order_seed: int,
+  batch_size: int,
+  *,
+  start_step: int,
+  num_steps: int,
+  process_index: int = 0,
+  process_count: int = 1,
+  num_workers: int = 0,
+  num_threads: int = 4,
+) -> Iterator[Batch]:
+  """This process's rows of the global batches of steps start_step .. start_step + num_steps - 1.
+
+  Rows follow `GlobalOrder`: every example once an epoch, also where the batch does not divide the
+  number of examples. The step alone says what a batch holds, so resuming needs no other state, and
+  the number of processes may change. Process p holds rows p * B / P .. (p + 1) * B / P - 1.
+
+  Args:
+    source: the examples, made with `histogram` or `hard` targets.
+    order_seed: seed of the order.
+    batch_size: B, over all processes.
+    start_step: the first step.
+    num_steps: how many follow, it included.
+    process_index, process_count: p and P.
+    num_workers: Grain processes that make batches. Each decodes for itself.
+    num_threads: threads that make batches, in each of them.
+
+  Returns:
+    Batches of numpy arrays, one a step. Close the iterator if you leave it early.
+
+  Raises:
+    InputError: the batch does not divide among the processes.
+  """
+  rows_of = functools.partial(
+    _training_examples,
+    GlobalOrder(len(source), order_seed),
+    start_step,
+    batch_size,
+    _process_rows(batch_size, process_index, process_count),
+  )
+  return _iterate(_BatchSource(source, rows_of, num_steps), num_workers, num_threads)
+
+
+def sequential_batches(
+  source: WindowSource,
+  batch_size: int,
+  *,
+  start: int = 0,
+  stop: int | None = None,
+  process_index: int = 0,
+  process_count: int = 1,
+  num_workers: int = 0,
+  num_threads: int = 4,
+) -> Iterator[Batch]:
+  """Each example once, in order, for scoring; arguments as in `training_batches`.
+
+  The last global batch is filled with padding rows (weight 0, example -1), and every process yields
+  the same number of batches. `start` and `stop` narrow it to some examples, as a cache's shard.
+  """
+  examples = range(len(source))[start:stop]
+  rows_of = functools.partial(
+    _sequential_examples,
+    examples,
+    batch_size,
+    _process_rows(batch_size, process_index, process_count),
+  )
+  num_batches = -(-len(examples) // batch_size)
+  return _iterate(_BatchSource(source, rows_of, num_batches), num_workers, num_threads)
+
+
+class _BatchSource:
+  """A Grain source whose element k is the k-th batch, as a dict of stacked arrays."""
+
+  def __init__(
+    self, source: WindowSource, examples_of: Callable[[int], np.ndarray], num_batches: int
+  ):
+    self._source = source
+    self._examples_of = examples_of
+    self._num_batches = num_batches
+
+  def __len__(self) -> int:
+    return self._num_batches
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    examples = self._examples_of(index).tolist()
+    rows = [
+      self._source.padding() if example == PADDING_EXAMPLE else self._source[example]
+      for example in examples
+    ]
+    batch = {name: np.stack([row[name] for row in rows]) for name in rows[0] if name != "teachers"}
+    teachers = zip(*(row["teachers"] for row in rows), strict=True)
+    return batch | {"teachers": tuple(np.stack(logits) for logits in teachers)}
+
+
+def _iterate(batches: _BatchSource, num_workers: int, num_threads: int) -> Iterator[Batch]:
+  # Grain's default buffer holds 500 elements; ours are whole batches of frames.
+  read_options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
+  dataset = grain.MapDataset.source(batches).to_iter_dataset(read_options)
+  if num_workers:
+    if not flags.FLAGS.is_parsed():  # Grain reads its flags, also in programs that use none
+      flags.FLAGS.mark_as_parsed()
+    dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=num_workers))
+  iterator = iter(dataset)
+  try:
+    for fields in iterator:
+      teachers = tuple(TeacherTargets(score_logits=logits) for logits in fields["teachers"])
+      yield Batch(**fields | {"teachers": teachers})
+  finally:
+    iterator.close()
+
+
+def _process_rows(batch_size: int, process_index: int, process_count: int) -> range:
+  if batch_size % process_count:
+    raise InputError(f"batch_size: {batch_size} rows do not divide among {process_count} processes")
+  num_rows = batch_size // process_count
+  return range(process_index * num_rows, (process_index + 1) * num_rows)
+
+
+def _training_examples(
+  order: GlobalOrder, start_step: int, batch_size: int, rows: range, index: int
+) -> np.ndarray:
+  return order.examples((start_step + index) * batch_size + np.array(rows))
+
+
+def _sequential_examples(examples: range, batch_size: int, rows: range, index: int) -> np.ndarray:
+  positions = [index * batch_size + row for row in rows]
+  return np.array([examples[p] if p < len(examples) else PADDING_EXAMPLE for p in positions])

@@ -1,0 +1,220 @@
+"""The prompt: where frames, text and readouts lie in the model's input sequence.
+
+The prompt is part of the model. Training, caching and use all call `layout`, and `prompt_digest` is
+saved with every checkpoint and cache, so that a model never reads a prompt it was not trained on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
+
+import numpy as np
+
+from vsumjax.data.tokenizer import NEWLINE, Tokenizer, marker_piece
+from vsumjax.types import InputError
+
+_LAYOUT_VERSION = 1  # raise it when `layout` puts the same text at other places
+
+_INSTRUCTION = "score importance."
+_TITLE, _HEARD, _SAID, _STOP = " title:", " heard:", " said:", "."
+TEMPLATE = _INSTRUCTION + _TITLE + _STOP + _HEARD + _STOP + _SAID
+"""The words of every prompt, for the corpus of a tokenizer that shall spell them in few pieces."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PromptConfig:
+  """The shape of one example and what its tokens mean.
+
+  Attributes:
+    window: N, segments in one sequence.
+    segment_s: seconds a segment lasts.
+    frames_per_segment: F, frames looked at in each segment.
+    tokens_per_frame: P, image slots of one frame.
+    image_size: height and width of a frame in pixels.
+    text_tokens: budget of the text between bos and the last line break, markers included.
+    title_tokens: how many of them the words of the title may take at most.
+    score_tokens: the pieces that stand for the score levels, lowest first.
+  """
+
+  window: int
+  segment_s: float
+  frames_per_segment: int
+  tokens_per_frame: int
+  image_size: int
+  text_tokens: int
+  title_tokens: int
+  score_tokens: tuple[str, ...]
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if field.name == "score_tokens":
+        if len(value) < 2 or len(set(value)) != len(value):
+          raise InputError(f"prompt.score_tokens: needs two or more different tokens, is {value}")
+      elif not value > 0:
+        raise InputError(f"prompt.{field.name}: must be above 0, is {value}")
+
+  @property
+  def visual_length(self) -> int:
+    """Tokens before bos: the image slots and, in a window of more than one segment, the markers."""
+    slots = self.frames_per_segment * self.tokens_per_frame
+    return self.window * (slots + (self.window > 1))
+
+  @property
+  def sequence_length(self) -> int:
+    """T: image slots and markers, bos, the text budget, the last line break."""
+    return self.visual_length + 1 + self.text_tokens + 1
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentText:
+  """What is said in a segment (its words, maybe none) and what is heard (a short description)."""
+
+  said: str
+  heard: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """One sequence, without its frames.
+
+  tokens_T:     i32[T], image slots hold `Tokenizer.image_id`, padding `pad_id`.
+  mask_ar_T:    i32[T], all 0: the whole prompt sees itself.
+  input_mask_T: bool[T], False on padding and on slots and markers of absent segments.
+  score_pos_N:  i32[N], where each segment is read.
+  """
+
+  tokens_T: np.ndarray
+  mask_ar_T: np.ndarray
+  input_mask_T: np.ndarray
+  score_pos_N: np.ndarray
+
+
+def layout(
+  config: PromptConfig, tokenizer: Tokenizer, title: str, segments: Sequence[SegmentText]
+) -> Layout:
+  r"""Lays out one window of 1 to N consecutive segments.
+
+  A window of one is PaliGemma's prompt, read at the line break. With F * P = 3 image slots `I`,
+  `_` for padding and `^` below what is read:
+
+    I I I <bos>score importance. title: Dogs. heard: loud tone. said: it barks\n _ _
+                                                                              ^
+  In a longer window a marker follows the slots of each segment and is read; the text comes once,
+  and there each segment's words follow its marker. N = 2:
+
+    I I I <loc0000> I I I <loc0001> <bos>score importance. title: Dogs.<loc0000> heard: ...\n _ _
+          ^               ^
+
+  What is missing (no title, nothing said) is left out of the text. Text longer than the budget is
+  cut: the title to `title_tokens`, then each segment to an equal share of what is left, where words
+  are dropped from the end of `said` before `heard` loses any. Nothing in the texts acts as a marker
+  or line break. Absent segments at the end of the window keep their places, masked out.
+
+  Raises:
+    ValueError: no segment, or more than the window holds.
+    InputError: the budget cannot hold the prompt's own words, or the tokenizer lacks a marker.
+  """
+  if not 1 <= len(segments) <= config.window:
+    raise ValueError(f"a window holds 1 to {config.window} segments, not {len(segments)}")
+  fixed = _fixed_parts(config, tokenizer)
+  text = _text_ids(config, tokenizer, fixed, title, segments)
+  after = [tokenizer.bos_id, *text, fixed.newline]
+  end = config.visual_length + len(after)
+  tokens_T = np.full(config.sequence_length, tokenizer.pad_id, np.int32)
+  tokens_T[: config.visual_length] = fixed.visual
+  tokens_T[config.visual_length : end] = after
+  input_mask_T = np.zeros(config.sequence_length, np.bool_)
+  input_mask_T[: config.visual_length // config.window * len(segments)] = True
+  input_mask_T[config.visual_length : end] = True
+  return Layout(
+    tokens_T=tokens_T,
+    mask_ar_T=np.zeros(config.sequence_length, np.int32),
+    input_mask_T=input_mask_T,
+    score_pos_N=_score_positions(config, end),
+  )
+
+
+def prompt_digest(config: PromptConfig, tokenizer: Tokenizer) -> str:
+  """Blake2b-16 hex over all that decides a prompt: every field, the template and the tokenizer."""
+  content = dataclasses.asdict(config) | {
+    "layout_version": _LAYOUT_VERSION,
+    "template": [_INSTRUCTION, _TITLE, _HEARD, _SAID, _STOP],
+    "tokenizer_digest": tokenizer.digest,
+  }
+  encoded = json.dumps(content, sort_keys=True).encode()
+  return hashlib.blake2b(encoded, digest_size=16).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class _FixedParts:
+  """Ids that are the same in every prompt; `visual` is all before bos, `markers` empty if N = 1."""
+
+  visual: np.ndarray
+  markers: list[list[int]]
+  instruction: list[int]
+  title: list[int]
+  heard: list[int]
+  said: list[int]
+  stop: list[int]
+  newline: int
+
+
+@functools.lru_cache(maxsize=8)
+def _fixed_parts(config: PromptConfig, tokenizer: Tokenizer) -> _FixedParts:
+  markers = [[]] * config.window
+  if config.window > 1:
+    markers = [[tokenizer.piece_id(marker_piece(n))] for n in range(config.window)]
+  slots = [tokenizer.image_id] * (config.frames_per_segment * config.tokens_per_frame)
+  words = map(tokenizer.encode, (_INSTRUCTION, _TITLE, _HEARD, _SAID, _STOP))
+  visual = np.array([i for marker in markers for i in slots + marker], np.int32)
+  fixed = _FixedParts(visual, markers, *words, newline=tokenizer.piece_id(NEWLINE))
+  own = len(fixed.instruction) + len(fixed.title) + len(fixed.stop) + sum(map(len, markers))
+  if own + config.title_tokens > config.text_tokens:
+    raise InputError(
+      f"prompt.text_tokens: {config.text_tokens} cannot hold the prompt's own {own} tokens and"
+      f" {config.title_tokens} of the title; raise it or lower title_tokens"
+    )
+  return fixed
+
+
+def _text_ids(
+  config: PromptConfig,
+  tokenizer: Tokenizer,
+  fixed: _FixedParts,
+  title: str,
+  segments: Sequence[SegmentText],
+) -> list[int]:
+  """The ids between bos and the last line break, at most `text_tokens`."""
+  title_room = len(fixed.title) + config.title_tokens + len(fixed.stop)
+  text = fixed.instruction + _clause(fixed.title, tokenizer, title, fixed.stop, title_room)
+  num_markers = sum(map(len, fixed.markers[: len(segments)]))
+  share = (config.text_tokens - len(text) - num_markers) // len(segments)
+  for marker, segment in zip(fixed.markers, segments, strict=False):
+    heard = _clause(fixed.heard, tokenizer, segment.heard, fixed.stop, share)
+    said = _clause(fixed.said, tokenizer, segment.said, [], share - len(heard))
+    text = text + marker + heard + said
+  return text
+
+
+def _clause(
+  label: list[int], tokenizer: Tokenizer, text: str, stop: list[int], room: int
+) -> list[int]:
+  """`label words stop` in at most `room` ids, the words cut; nothing if no word is left."""
+  words = " ".join(text.split())
+  num_words = room - len(label) - len(stop)
+  if not words or num_words <= 0:
+    return []
+  return label + tokenizer.encode_plain(f" {words}")[:num_words] + stop
+
+
+def _score_positions(config: PromptConfig, end: int) -> np.ndarray:
+  """The markers, or the last line break (just before `end`) in a window of one. i32[N]."""
+  if config.window == 1:
+    return np.array([end - 1], np.int32)
+  stride = config.visual_length // config.window
+  return np.arange(1, config.window + 1, dtype=np.int32) * stride - 1

@@ -1,0 +1,362 @@
+"""What a teacher says about every example, on disk: schema, writer, sealer, reader and verifier.
+
+A cache is a folder:
+
+  identity.json                     written first: whose answers these are (`CacheIdentity`)
+  shard-00000-of-00002.arrayrecord  examples 0 .. shard_size - 1, in order
+  shard-00001-of-00002.arrayrecord
+  MANIFEST.json                     written last: identity, and size and digest of every shard
+
+A record is 16 bytes of header and the logits (little endian):
+
+  u8 record version | u8 kind | u16 N * C | u32 example | 8 bytes example key | f32[N * C] logits
+
+The key is `example_key` of the digest of all examples, so a record that was moved to another place,
+or made for other data, gives itself away. Shards appear whole, by renaming; a folder without
+MANIFEST.json is unfinished and is not read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import struct
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from array_record.python import array_record_module
+
+from vsumjax import files
+from vsumjax.types import InputError
+
+SCHEMA_VERSION = 1
+_RECORD_VERSION = 1
+_SCORE_LOGITS = 1  # the only kind of record so far
+_HEADER = struct.Struct("<BBHI8s")
+_IDENTITY_FILE = "identity.json"
+_MANIFEST_FILE = "MANIFEST.json"
+# 16 records a chunk: 46 bytes on disk for N = 1, C = 5 (92 with 1 a chunk), faster random reads.
+_WRITER_OPTIONS = "group_size:16,uncompressed,max_parallelism:1"
+_REMAKE = "delete the shard and MANIFEST.json, and let the teacher write it again"
+_READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"  # for random access
+
+
+@dataclasses.dataclass(frozen=True)
+class CacheIdentity:
+  """Whose answers a cache holds, and to what.
+
+  Attributes:
+    teacher_digest: of the teacher's parameters and config.
+    tokenizer_digest: `Tokenizer.digest`.
+    prompt_digest: `prompt.prompt_digest`.
+    examples_digest: `WindowSource.examples_digest`.
+    num_examples: records in the cache.
+    window: N, segments an example.
+    num_classes: C, logits a segment.
+  """
+
+  teacher_digest: str
+  tokenizer_digest: str
+  prompt_digest: str
+  examples_digest: str
+  num_examples: int
+  window: int
+  num_classes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+  """Examples start .. stop - 1, kept in one file."""
+
+  index: int
+  start: int
+  stop: int
+
+
+def example_key(examples_digest: str, example: int) -> bytes:
+  """8 bytes that stand for one example of one set of examples."""
+  return hashlib.blake2b(f"{examples_digest}:{example}".encode(), digest_size=8).digest()
+
+
+class CacheWriter:
+  """Writes the shards of a cache, in any order and from any number of processes.
+
+  What is written stays: after a restart, `pending_shards` leaves the finished shards out.
+  """
+
+  def __init__(self, folder: str | os.PathLike[str], identity: CacheIdentity, shard_size: int):
+    """Opens a cache to write it, or to go on writing it.
+
+    Raises:
+      InputError: the folder holds a cache of another teacher, prompt, data or shard size.
+    """
+    self._folder = pathlib.Path(folder)
+    self._identity = identity
+    self._shards = _cut_shards(identity.num_examples, shard_size)
+    self._folder.mkdir(parents=True, exist_ok=True)
+    _claim(self._folder, identity, shard_size)
+
+  def pending_shards(self, process_index: int = 0, process_count: int = 1) -> list[Shard]:
+    """The shards this process has yet to write: every `process_count`-th one."""
+    mine = self._shards[process_index::process_count]
+    return [shard for shard in mine if not self._path(shard).exists()]
+
+  def write_shard(self, shard: Shard, keys: Sequence[bytes], logits_BNC: np.ndarray) -> None:
+    """Writes one shard; it appears under its name only when all of it is on disk.
+
+    Args:
+      shard: one of `pending_shards`.
+      keys: `WindowSource.example_key` of each row, a check on their order.
+      logits_BNC: f32[B, N, C], the rows of examples shard.start .. shard.stop - 1.
+
+    Raises:
+      ValueError: rows of other examples, of another shape, or with a value that is not finite.
+      RuntimeError, OSError: the disk is full or failing; the shard is then still pending.
+    """
+    self._check_rows(shard, keys, logits_BNC)
+    with _replacing_durably(self._path(shard)) as temporary:
+      writer = array_record_module.ArrayRecordWriter(str(temporary), _WRITER_OPTIONS)
+      for offset, key in enumerate(keys):
+        writer.write(_encode_record(shard.start + offset, key, logits_BNC[offset]))
+      writer.close()
+
+  def _path(self, shard: Shard) -> pathlib.Path:
+    return self._folder / _shard_file(shard, len(self._shards))
+
+  def _check_rows(self, shard: Shard, keys: Sequence[bytes], logits_BNC: np.ndarray) -> None:
+    shape = (shard.stop - shard.start, self._identity.window, self._identity.num_classes)
+    if logits_BNC.shape != shape:
+      raise ValueError(f"shard {shard.index} holds logits {shape}, not {logits_BNC.shape}")
+    digest = self._identity.examples_digest
+    if list(keys) != [example_key(digest, i) for i in range(shard.start, shard.stop)]:
+      raise ValueError(f"the rows are not examples {shard.start} to {shard.stop - 1} in order")
+    if not np.isfinite(logits_BNC).all():
+      raise ValueError(f"the teacher's logits in shard {shard.index} are not finite")
+
+
+def seal(folder: str | os.PathLike[str], identity: CacheIdentity, shard_size: int) -> None:
+  """Checks that every shard is there and whole, and writes MANIFEST.json.
+
+  Call it once, in one process, after all have written. Sealing again changes nothing. What killed
+  writers left half-written is removed.
+
+  Raises:
+    InputError: naming the shard that is missing or broken, or the field that differs.
+  """
+  folder = pathlib.Path(folder)
+  _claim(folder, identity, shard_size)
+  shards = _cut_shards(identity.num_examples, shard_size)
+  entries = []
+  for shard in shards:
+    path = folder / _shard_file(shard, len(shards))
+    if not path.exists():
+      raise InputError(f"{path}: the shard is missing; let the teacher write it before sealing")
+    _open_shard(path, shard).close()
+    entries.append({"file": path.name, "bytes": path.stat().st_size, "digest": _file_digest(path)})
+  content = _identity_content(identity, shard_size) | {"shards": entries}
+  _write_json(folder / _MANIFEST_FILE, content)
+  for leftover in folder.glob(".shard-*.tmp.arrayrecord"):
+    leftover.unlink()
+
+
+class CacheReader:
+  """A sealed cache, read at random: `reader[example]` is what the teacher says, f32[N, C].
+
+  Opening compares the identity with what is expected and looks for every shard at its full size. A
+  shard's digest is compared when it is first read, and every record says whether it is the example
+  asked for. Safe in threads, and picklable.
+  """
+
+  def __init__(self, folder: str | os.PathLike[str], expected: Mapping[str, str | int]):
+    """Opens a cache.
+
+    Args:
+      folder: the cache.
+      expected: values that fields of `CacheIdentity` must have; fields left out may be anything.
+
+    Raises:
+      InputError: an unfinished cache, a missing or cut shard, or the name of a field that differs.
+    """
+    self._folder = pathlib.Path(folder).absolute()
+    self._expected = dict(expected)
+    content = _load_json(self._folder / _MANIFEST_FILE)
+    self.identity = CacheIdentity(**content["identity"])
+    self.require(self._expected)
+    self._shard_size = content["shard_size"]
+    self._shards = _cut_shards(self.identity.num_examples, self._shard_size)
+    self._entries = content["shards"]
+    for entry in self._entries:
+      _require_whole(self._folder / entry["file"], entry["bytes"])
+    self._open: dict[int, array_record_module.ArrayRecordReader] = {}
+    self._lock = threading.Lock()
+
+  def __len__(self) -> int:
+    return self.identity.num_examples
+
+  def __getitem__(self, example: int) -> np.ndarray:
+    """f32[N, C]. InputError if the shard's bytes changed or the record is another example's."""
+    if not 0 <= example < len(self):
+      raise IndexError(f"example {example} of a cache of {len(self)}")
+    index, row = divmod(int(example), self._shard_size)
+    record = self._shard_reader(index).read([row])[0]
+    path = self._folder / self._entries[index]["file"]
+    return _decode_record(path, record, self.identity, int(example))
+
+  def _shard_reader(self, index: int) -> array_record_module.ArrayRecordReader:
+    reader = self._open.get(index)
+    if reader is None:
+      with self._lock:
+        if index not in self._open:
+          path = self._folder / self._entries[index]["file"]
+          _require_digest(path, self._entries[index]["digest"])
+          self._open[index] = _open_shard(path, self._shards[index])
+        reader = self._open[index]
+    return reader
+
+  def require(self, expected: Mapping[str, str | int]) -> None:
+    """Raises InputError naming the first field of the identity that is not as expected."""
+    _require_same(self._folder, dataclasses.asdict(self.identity), expected)
+
+  def __reduce__(self):
+    return CacheReader, (self._folder, self._expected)
+
+
+def verify(folder: str | os.PathLike[str]) -> None:
+  """Reads a whole cache back and compares every size, digest and record.
+
+  Raises:
+    InputError: naming the shard that is missing, cut, changed or misplaced.
+  """
+  reader = CacheReader(folder, {})
+  for example in range(len(reader)):
+    reader[example]
+
+
+def _cut_shards(num_examples: int, shard_size: int) -> list[Shard]:
+  if num_examples < 1 or shard_size < 1:
+    raise ValueError(f"a cache needs examples and a shard size, not {num_examples}, {shard_size}")
+  starts = range(0, num_examples, shard_size)
+  return [Shard(k, s, min(s + shard_size, num_examples)) for k, s in enumerate(starts)]
+
+
+def _shard_file(shard: Shard, num_shards: int) -> str:
+  return f"shard-{shard.index:05d}-of-{num_shards:05d}.arrayrecord"
+
+
+def _encode_record(example: int, key: bytes, logits_NC: np.ndarray) -> bytes:
+  header = _HEADER.pack(_RECORD_VERSION, _SCORE_LOGITS, logits_NC.size, example, key)
+  return header + logits_NC.astype("<f4").tobytes()
+
+
+def _decode_record(
+  path: pathlib.Path, record: bytes, identity: CacheIdentity, example: int
+) -> np.ndarray:
+  key = example_key(identity.examples_digest, example)
+  size = identity.window * identity.num_classes
+  if record[: _HEADER.size] != _HEADER.pack(_RECORD_VERSION, _SCORE_LOGITS, size, example, key):
+    raise InputError(f"{path}: holds no record of example {example}; {_REMAKE}")
+  logits = np.frombuffer(record, "<f4", offset=_HEADER.size).astype(np.float32)
+  return logits.reshape(identity.window, identity.num_classes)
+
+
+def _open_shard(path: pathlib.Path, shard: Shard) -> array_record_module.ArrayRecordReader:
+  reader = array_record_module.ArrayRecordReader(str(path), _READER_OPTIONS)
+  if reader.num_records() != shard.stop - shard.start:
+    raise InputError(
+      f"{path}: the shard is broken: it holds {reader.num_records()} records, not"
+      f" {shard.stop - shard.start}; {_REMAKE}"
+    )
+  return reader
+
+
+def _require_whole(path: pathlib.Path, num_bytes: int) -> None:
+  if not path.exists():
+    raise InputError(f"{path}: the shard is missing; {_REMAKE}")
+  if path.stat().st_size != num_bytes:
+    raise InputError(f"{path}: has {path.stat().st_size} bytes, was {num_bytes}; {_REMAKE}")
+
+
+def _require_digest(path: pathlib.Path, digest: str) -> None:
+  found = _file_digest(path)
+  if found != digest:
+    raise InputError(f"{path}: the content changed (digest {found}, was {digest}); {_REMAKE}")
+
+
+def _require_same(
+  folder: pathlib.Path, found: Mapping[str, object], expected: Mapping[str, object]
+) -> None:
+  for field, value in expected.items():
+    if field not in found:
+      raise ValueError(f"a cache has no field {field!r}; it has {', '.join(found)}")
+    if found[field] != value:
+      raise InputError(
+        f"{folder}: {field} is {found[field]} in this cache and {value} here;"
+        " make a cache for this run in another folder"
+      )
+
+
+def _identity_content(identity: CacheIdentity, shard_size: int) -> dict:
+  return {
+    "schema_version": SCHEMA_VERSION,
+    "shard_size": shard_size,
+    "identity": dataclasses.asdict(identity),
+  }
+
+
+def _claim(folder: pathlib.Path, identity: CacheIdentity, shard_size: int) -> None:
+  """Writes identity.json, or compares it if it is there."""
+  path = folder / _IDENTITY_FILE
+  if not path.exists():
+    _write_json(path, _identity_content(identity, shard_size))
+  content = _load_json(path)
+  found = content["identity"] | {"shard_size": content["shard_size"]}
+  _require_same(folder, found, dataclasses.asdict(identity) | {"shard_size": shard_size})
+
+
+def _load_json(path: pathlib.Path) -> dict:
+  try:
+    content = json.loads(path.read_bytes())
+  except FileNotFoundError as error:
+    raise InputError(
+      f"{path.parent}: not a finished teacher cache: {path.name} is missing; let the teacher finish"
+    ) from error
+  except ValueError as error:
+    raise InputError(f"{path}: not JSON ({error}); make the cache again") from error
+  version = content.get("schema_version")
+  if version != SCHEMA_VERSION:
+    raise InputError(
+      f"{path}: schema_version {version}, this program reads {SCHEMA_VERSION}; make the cache again"
+    )
+  return content
+
+
+def _write_json(path: pathlib.Path, content: Mapping[str, object]) -> None:
+  with _replacing_durably(path) as temporary:
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def _replacing_durably(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """As `files.replacing`, with file and folder flushed: a power cut leaves all or nothing."""
+  with files.replacing(path) as temporary:
+    yield temporary
+    _flush(temporary)
+  _flush(path.parent)
+
+
+def _flush(path: pathlib.Path) -> None:
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)
+
+
+def _file_digest(path: pathlib.Path) -> str:
+  with path.open("rb") as file:
+    return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

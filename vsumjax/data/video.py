@@ -1,0 +1,203 @@
+"""Frames of a media file, decoded once, in order, holding one frame at a time.
+
+Time 0 is where a player starts: the start time of the container, which streams such as MPEG-TS do
+not put at zero. Packets that cannot be decoded are passed over, as players do; a file that stops
+well before the length it states is an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+
+import av
+import numpy as np
+
+from vsumjax.types import InputError
+
+_MISSING_TAIL_S = 1.0  # a stated length may be this much longer than what the packets cover
+
+
+@dataclasses.dataclass(frozen=True)
+class MediaInfo:
+  """What a media file says of itself.
+
+  width, height: of the picture as displayed, in pixels.
+  fps: mean frame rate, 0 where the file does not say.
+  """
+
+  duration_s: float
+  width: int
+  height: int
+  fps: float
+  has_audio: bool
+
+
+@contextlib.contextmanager
+def open_media(path: str | os.PathLike[str]) -> Iterator[av.container.InputContainer]:
+  """Opens a media file. Errors of FFmpeg, now and while it is open, become InputError."""
+  try:
+    # Only the decoded text of metadata may fail on odd bytes, and nothing here reads it.
+    with av.open(os.fspath(path), metadata_errors="replace") as container:
+      yield container
+  except av.InvalidDataError:
+    raise InputError(
+      f"{path}: not a video or sound file, or a broken one; try to play it, then convert it to mp4"
+    ) from None
+  except (av.FFmpegError, OSError) as error:
+    raise InputError(f"{path}: cannot read the file: {error.strerror}") from None
+
+
+def origin_s(container: av.container.InputContainer) -> float:
+  """The timestamp, in seconds, that is time 0 of the file."""
+  return (container.start_time or 0) / av.time_base
+
+
+def probe(path: str | os.PathLike[str]) -> MediaInfo:
+  """Opens a video file and decodes its first frame.
+
+  Raises:
+    InputError: naming the file: missing, not media, no video stream, or no frame in it.
+  """
+  with open_media(path) as container:
+    stream = _video_stream(path, container)
+    has_audio = bool(container.streams.audio)
+    frame = next(_frames(container, stream), None)
+    if frame is None:
+      raise InputError(f"{path}: holds no frame that can be decoded; convert it to mp4")
+    height, width = _displayed(frame, (frame.height, frame.width))
+    fps = float(stream.average_rate or stream.guessed_rate or 0)
+    duration_s = _stated_duration_s(container, stream)
+  if duration_s is None:
+    duration_s = _measured_duration_s(path)
+  return MediaInfo(duration_s, width, height, fps, has_audio)
+
+
+def iter_frames(
+  path: str | os.PathLike[str], times_s: Sequence[float], size: tuple[int, int]
+) -> Iterator[np.ndarray]:
+  """Yields the frame on screen at each of the ascending times, scaled to `size`, as displayed.
+
+  That is the last frame that starts at or before the time; the first frame for earlier times, the
+  last one for later times. Decoding stops at the last time, and only frames asked for are scaled.
+  The same array is yielded again where two times fall on one frame.
+
+  Args:
+    path: a media file with a video stream.
+    times_s: seconds from time 0 of the file, ascending.
+    size: (height, width) of the frames wanted, in pixels.
+
+  Yields:
+    u8[height, width, 3], RGB, one for each time.
+
+  Raises:
+    InputError: naming the file, as `probe`, or a file that is cut off.
+  """
+  times_s = [float(time_s) for time_s in times_s]
+  if times_s != sorted(times_s):
+    raise ValueError("times_s must be ascending")
+  if not times_s:
+    return
+  with open_media(path) as container:
+    stream = _video_stream(path, container)
+    scaler = av.video.reformatter.VideoReformatter()
+    shown, waiting = None, 0
+    for start_s, frame in _timed_frames(container, stream):
+      if shown is not None and start_s > times_s[waiting]:
+        pixels = _to_rgb(scaler, shown, size)
+        while start_s > times_s[waiting]:
+          yield pixels
+          waiting += 1
+          if waiting == len(times_s):
+            return
+      shown = frame
+    if shown is None:
+      raise InputError(f"{path}: holds no frame that can be decoded; convert it to mp4")
+    _check_whole(path, container)
+    pixels = _to_rgb(scaler, shown, size)
+    for _ in times_s[waiting:]:
+      yield pixels
+
+
+def _video_stream(path: str | os.PathLike[str], container: av.container.InputContainer):
+  for stream in container.streams.video:
+    if not stream.disposition & av.stream.Disposition.attached_pic:  # a cover is no video
+      stream.thread_type = "AUTO"
+      return stream
+  raise InputError(f"{path}: has no video stream; give a file with a picture")
+
+
+def _frames(container, stream) -> Iterator[av.VideoFrame]:
+  for packet in container.demux(stream):
+    with contextlib.suppress(av.InvalidDataError):
+      yield from packet.decode()
+
+
+def _timed_frames(container, stream) -> Iterator[tuple[float, av.VideoFrame]]:
+  zero_s = origin_s(container)
+  step_s = 1 / float(stream.average_rate or stream.guessed_rate or 25)
+  before_s = None
+  for frame in _frames(container, stream):
+    # Old containers (AVI) leave times out or give them in decoding order, while frames come in the
+    # order they are shown.
+    start_s = None if frame.time is None else frame.time - zero_s
+    if before_s is None:
+      start_s = start_s or 0.0
+    elif start_s is None or start_s <= before_s:
+      start_s = before_s + step_s
+    yield start_s, frame
+    before_s = start_s
+
+
+def _to_rgb(scaler, frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
+  height, width = _displayed(frame, size)
+  flags = av.video.reformatter.Interpolation
+  # The option flags make the colours exact and the same on every machine.
+  exact = flags.AREA | flags.FULL_CHR_H_INT | flags.ACCURATE_RND | flags.BITEXACT
+  # One thread: starting more takes longer than scaling.
+  scaled = scaler.reformat(frame, width, height, format="rgb24", interpolation=exact, threads=1)
+  quarter_turns = round(frame.rotation / 90)  # counterclockwise, as np.rot90 counts
+  return np.ascontiguousarray(np.rot90(scaled.to_ndarray(), quarter_turns))
+
+
+def _displayed(frame: av.VideoFrame, size: tuple[int, int]) -> tuple[int, int]:
+  """(height, width) swapped where the picture is turned by a quarter."""
+  return size[::-1] if round(frame.rotation / 90) % 2 else size
+
+
+def _stated_duration_s(container, stream=None) -> float | None:
+  if container.duration is not None and container.duration > 0:
+    return container.duration / av.time_base
+  if stream is not None and stream.duration is not None and stream.duration > 0:
+    return float(stream.duration * stream.time_base)
+  return None
+
+
+def _measured_duration_s(path: str | os.PathLike[str]) -> float:
+  with open_media(path) as container:
+    end_s = max(_packet_ends_s(container, _video_stream(path, container)), default=0.0)
+  if end_s <= 0:
+    raise InputError(f"{path}: its frames have no times; convert it to mp4")
+  return end_s
+
+
+def _packet_ends_s(container, *streams) -> Iterator[float]:
+  zero_s = origin_s(container)
+  for packet in container.demux(*streams):
+    if packet.pts is not None:
+      yield float((packet.pts + (packet.duration or 0)) * packet.time_base) - zero_s
+
+
+def _check_whole(path: str | os.PathLike[str], container) -> None:
+  # The picture may end before the sound; a file is cut off when every stream does.
+  stated_s = _stated_duration_s(container)
+  if stated_s is None:
+    return
+  with open_media(path) as again:
+    end_s = max(_packet_ends_s(again), default=0.0)
+  if stated_s - end_s > _MISSING_TAIL_S:
+    raise InputError(
+      f"{path}: is cut off: {end_s:.1f} s of {stated_s:.1f} s are there; fetch the file again"
+    )

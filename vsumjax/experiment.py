@@ -1,0 +1,275 @@
+"""The only wiring: config -> Experiment, and a finished workdir -> Student.
+
+A workdir holds all that using the model needs:
+
+  config.json      the ExperimentConfig
+  tokenizer.model  a copy
+  checkpoints/     see `training.checkpoints`
+  metrics.jsonl    see `training.metrics`
+  FINISHED.json    written last: {"step", "params_digest"}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from vsumjax import sharding
+from vsumjax.config import ExperimentConfig, build_config, flatten, to_dict
+from vsumjax.data import pipeline, prompt, teacher_cache
+from vsumjax.data.manifest import Manifest, load_manifest
+from vsumjax.data.tokenizer import Tokenizer, load_tokenizer
+from vsumjax.files import replacing, write_atomically
+from vsumjax.inference.score import Scorer
+from vsumjax.models.student import VideoSummaryStudent
+from vsumjax.training import checkpoints, loop, optimizer, state, step
+from vsumjax.training.objective import TeacherConfig
+from vsumjax.types import Batch, InputError, TeacherTargets
+
+# Where and how a run is computed may change between its restarts; what it computes may not.
+_FREE_ON_RESUME = ("mesh.", "rules.", "tokenizer", "data.manifest", "data.num_", "train.checkpoint_")
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  """A config with the things it names."""
+
+  config: ExperimentConfig
+  tokenizer: Tokenizer
+  model: VideoSummaryStudent
+  mesh: Mesh
+
+  @property
+  def rules(self) -> sharding.LogicalRules:
+    return self.config.rules
+
+  @functools.cached_property
+  def manifest(self) -> Manifest:
+    return load_manifest(self.config.data.manifest)
+
+  @property
+  def prompt_digest(self) -> str:
+    return prompt.prompt_digest(self.config.prompt, self.tokenizer)
+
+  def source(self, split: str, **kwargs: Any) -> pipeline.WindowSource:
+    """The windows of a split of the config's manifest."""
+    videos = self.manifest.of_split(split)
+    return pipeline.WindowSource(
+      videos,
+      self.config.prompt,
+      self.tokenizer,
+      cache_bytes=self.config.data.cache_bytes,
+      **kwargs,
+    )
+
+  def batch_spec(self, batch_size: int) -> Batch:
+    """ShapeDtypeStructs of a global batch."""
+    c, teachers = self.config.prompt, len(self.config.objective.teachers)
+    B, N, T, C = batch_size, c.window, c.sequence_length, len(c.score_tokens)
+
+    def spec(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
+      return jax.ShapeDtypeStruct((B, *shape), dtype)
+
+    return Batch(
+      frames=spec(np.uint8, N, c.frames_per_segment, c.image_size, c.image_size, 3),
+      tokens=spec(np.int32, T),
+      mask_ar=spec(np.int32, T),
+      input_mask=spec(np.bool_, T),
+      score_pos=spec(np.int32, N),
+      targets=spec(np.float32, N, C),
+      weight=spec(np.float32, N),
+      teachers=tuple(TeacherTargets(spec(np.float32, N, C)) for _ in range(teachers)),
+      example=spec(np.int32),
+    )
+
+  def abstract_params(self) -> Any:
+    """Shapes and shardings of the parameters; nothing is allocated."""
+    with sharding.use_mesh(self.mesh, self.rules):
+      boxed = jax.eval_shape(
+        lambda: state.init_params(self.model, self.batch_spec(1), jax.random.key(0))
+      )
+    return state.with_shardings(boxed, self.mesh, self.rules)
+
+
+def build_experiment(config: ExperimentConfig, devices: Any = None) -> Experiment:
+  """Loads the tokenizer and builds model and mesh.
+
+  Raises:
+    InputError: if parts do not fit: a tokenizer larger than the model's vocabulary, say.
+  """
+  tokenizer = load_tokenizer(config.tokenizer)
+  if tokenizer.vocab_size > config.model.llm.vocab_size:
+    raise InputError(
+      f"model.llm.vocab_size: {config.model.llm.vocab_size} is less than the "
+      f"{tokenizer.vocab_size} pieces of {config.tokenizer}"
+    )
+  score_ids = tuple(tokenizer.piece_id(token) for token in config.prompt.score_tokens)
+  model = VideoSummaryStudent(
+    config.model, config.prompt.tokens_per_frame, tokenizer.image_id, score_ids
+  )
+  return Experiment(config, tokenizer, model, sharding.build_mesh(config.mesh, devices))
+
+
+def run_training(config: ExperimentConfig, workdir: Path, on_progress: loop.OnProgress) -> Path:
+  """Trains one stage in `workdir`, or resumes it; returns the workdir."""
+  experiment = build_experiment(config)
+  run = build_run(experiment)
+  if jax.process_index() == 0:
+    workdir.mkdir(parents=True, exist_ok=True)
+  final = loop.train(run, workdir, on_progress)
+  finished = {"step": config.train.num_steps, "params_digest": state.params_digest(final.params)}
+  if jax.process_index() == 0:
+    write_atomically(workdir / "config.json", json.dumps(to_dict(config), indent=1))
+    with replacing(workdir / "tokenizer.model") as temporary:
+      shutil.copyfile(config.tokenizer, temporary)
+    write_atomically(workdir / "FINISHED.json", json.dumps(finished))
+  return workdir
+
+
+def build_run(experiment: Experiment) -> loop.Run:
+  """Wires data, model, objective and optimizer for the loop."""
+  config, model = experiment.config, experiment.model
+  train, data = config.train, config.data
+  readers = tuple(_open_cache(experiment, teacher) for teacher in config.objective.teachers)
+  source = experiment.source(data.train_split, targets=data.targets, teachers=readers)
+  held_out = experiment.source(data.validation_split, targets=data.targets)
+  tx = optimizer.build_optimizer(config.optimizer, train.num_steps)
+  init = functools.partial(
+    state.init_state, model, tx, experiment.batch_spec(train.batch_size), train.seed
+  )
+  with sharding.use_mesh(experiment.mesh, experiment.rules):
+    abstract = state.with_shardings(jax.eval_shape(init), experiment.mesh, experiment.rules)
+  state_shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+  batch_sharding = sharding.batch_sharding(experiment.mesh, experiment.rules)
+  parallel = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+  loading = {"num_workers": data.num_workers, "num_threads": data.num_threads}
+
+  def init_state() -> state.TrainState:
+    with sharding.use_mesh(experiment.mesh, experiment.rules):
+      return jax.jit(lambda: sharding.unbox(init()), out_shardings=state_shardings)()
+
+  return loop.Run(
+    config=train,
+    mesh=experiment.mesh,
+    rules=experiment.rules,
+    abstract=abstract,
+    init_state=init_state,
+    train_step=jax.jit(
+      step.make_train_step(model, config.objective, tx),
+      in_shardings=(state_shardings, batch_sharding),
+      out_shardings=(state_shardings, None),
+      donate_argnums=0,
+    ),
+    eval_step=jax.jit(
+      step.make_eval_step(model, config.objective),
+      in_shardings=(state_shardings.params, batch_sharding),
+    ),
+    train_batches=lambda start: pipeline.training_batches(
+      source,
+      train.seed,
+      train.batch_size,
+      start_step=start,
+      num_steps=train.num_steps - start,
+      **parallel,
+      **loading,
+    ),
+    eval_batches=lambda: pipeline.sequential_batches(
+      held_out, train.batch_size, **parallel, **loading
+    ),
+    meta=_meta(experiment, source, readers),
+  )
+
+
+def _open_cache(experiment: Experiment, teacher: TeacherConfig) -> teacher_cache.CacheReader:
+  """The cache of a teacher, refused unless teacher, tokenizer and prompt are those of the config."""
+  return teacher_cache.CacheReader(
+    teacher.cache,
+    {
+      "teacher_digest": load_finished(Path(teacher.workdir))["params_digest"],
+      "tokenizer_digest": experiment.tokenizer.digest,
+      "prompt_digest": experiment.prompt_digest,
+    },
+  )
+
+
+def _meta(
+  experiment: Experiment,
+  source: pipeline.WindowSource,
+  teachers: tuple[teacher_cache.CacheReader, ...],
+) -> dict[str, Any]:
+  flat = flatten(json.loads(json.dumps(to_dict(experiment.config))))
+  meta = {name: value for name, value in flat.items() if not name.startswith(_FREE_ON_RESUME)}
+  return meta | {
+    "manifest_digest": experiment.manifest.digest,
+    "teacher_digests": [teacher.identity.teacher_digest for teacher in teachers],
+    "examples_digest": source.examples_digest,
+    "prompt_digest": experiment.prompt_digest,
+    "tokenizer_digest": experiment.tokenizer.digest,
+  }
+
+
+def load_finished(workdir: Path) -> dict[str, Any]:
+  """FINISHED.json of a workdir; InputError if its training has not ended."""
+  path = workdir / "FINISHED.json"
+  if not path.exists():
+    what = "training has not finished there" if workdir.is_dir() else "no such folder"
+    raise InputError(f"{workdir}: {what} (FINISHED.json is missing)")
+  return json.loads(path.read_text())
+
+
+@dataclasses.dataclass(frozen=True)
+class Student:
+  """A trained model, ready to score."""
+
+  experiment: Experiment
+  params: Any
+  params_digest: str
+
+  def scorer(self, batch_size: int) -> Scorer:
+    e = self.experiment
+    return Scorer(e.model, self.params, e.mesh, e.rules, batch_size)
+
+
+def load_student(workdir: Path, manifest: str = "") -> Student:
+  """A trained model from its workdir, on this machine's devices.
+
+  Args:
+    workdir: what `launch/train.py` wrote.
+    manifest: another manifest than the one it was trained on.
+
+  Raises:
+    InputError: unfinished or not a workdir, a checkpoint of another architecture, or a prompt that
+      this version of the library lays out differently.
+  """
+  finished = load_finished(workdir)
+  config = build_config(json.loads((workdir / "config.json").read_text()))
+  data = dataclasses.replace(config.data, manifest=manifest or config.data.manifest)
+  config = dataclasses.replace(
+    config, tokenizer=str(workdir / "tokenizer.model"), data=data, mesh=sharding.MeshConfig()
+  )
+  experiment = build_experiment(config)
+  saver = checkpoints.Checkpoints(workdir)
+  try:
+    meta = saver.load_meta(finished["step"])
+    for name, value in {
+      "tokenizer_digest": experiment.tokenizer.digest,
+      "prompt_digest": experiment.prompt_digest,
+    }.items():
+      if meta[name] != value:
+        raise InputError(
+          f"{workdir}: {name} is {meta[name]} in the checkpoint and {value} here; "
+          "use the model with the prompt and tokenizer it was trained with"
+        )
+    params = saver.restore_params(finished["step"], experiment.abstract_params())
+  finally:
+    saver.close()
+  return Student(experiment, params, finished["params_digest"])

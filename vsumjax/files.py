@@ -1,0 +1,30 @@
+"""Writing files so that a reader never sees half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+  """Yields a temporary path beside `path`; renames it to `path` if the body succeeds, else drops it.
+
+  The temporary name keeps the suffix, which media libraries look at.
+  """
+  path = Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+  try:
+    yield temporary
+    os.replace(temporary, path)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
+  """Writes a whole file, making its folder if needed."""
+  with replacing(path) as temporary:
+    temporary.write_bytes(content.encode() if isinstance(content, str) else content)

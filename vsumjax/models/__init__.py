@@ -1,0 +1,1 @@
+"""Linen modules: one code for teacher, mentor and student."""

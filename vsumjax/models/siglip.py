@@ -1,0 +1,128 @@
+"""SigLIP vision tower (2303.15343), parameters named as in big_vision's PaliGemma under `img/`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from vsumjax.models import layers
+from vsumjax.ops import attention, pooling
+from vsumjax.sharding import constrain, named
+
+
+@dataclasses.dataclass(frozen=True)
+class SiglipConfig:
+  """So400m/14 at 224 px is 224, 14, 1152, 27, 4304, 16."""
+
+  image_size: int
+  patch_size: int
+  width: int
+  depth: int
+  mlp_dim: int
+  num_heads: int
+
+  @property
+  def num_patches(self) -> int:
+    return (self.image_size // self.patch_size) ** 2
+
+
+class SelfAttention(nn.Module):
+  """Multi-head attention of all patches with all patches."""
+
+  num_heads: int
+
+  @nn.compact
+  def __call__(self, x_ITD: jax.Array) -> jax.Array:
+    I, T, D = x_ITD.shape
+    head = (self.num_heads, D // self.num_heads)
+
+    def project(name: str) -> jax.Array:
+      return layers.Dense((D,), head, ("width", "heads", "head_size"), name=name)(x_ITD)
+
+    q_ITHS, k_ITHS, v_ITHS = project("query"), project("key"), project("value")
+    everything = jnp.ones((I, T, T), bool)
+    out_ITHS = attention.attend(q_ITHS * head[1] ** -0.5, k_ITHS, v_ITHS, everything)
+    return layers.Dense(head, (D,), ("heads", "head_size", "width"), name="out")(out_ITHS)
+
+
+class Mlp(nn.Module):
+  """Two layers with tanh-approximated GELU."""
+
+  mlp_dim: int
+
+  @nn.compact
+  def __call__(self, x_ITD: jax.Array) -> jax.Array:
+    D = x_ITD.shape[-1]
+    hidden = layers.Dense((D,), (self.mlp_dim,), ("width", "mlp"), name="Dense_0")(x_ITD)
+    return layers.Dense((self.mlp_dim,), (D,), ("mlp", "width"), name="Dense_1")(nn.gelu(hidden))
+
+
+class Block(nn.Module):
+  """Pre-norm transformer block, written as a scan body."""
+
+  config: SiglipConfig
+
+  @nn.compact
+  def __call__(self, x_ITD: jax.Array, _: None) -> tuple[jax.Array, None]:
+    c = self.config
+    x_ITD = constrain(x_ITD, "batch", None, None)
+    y_ITD = layers.LayerNorm(name="LayerNorm_0")(x_ITD)
+    x_ITD += SelfAttention(c.num_heads, name="MultiHeadDotProductAttention_0")(y_ITD)
+    y_ITD = layers.LayerNorm(name="LayerNorm_1")(x_ITD)
+    return x_ITD + Mlp(c.mlp_dim, name="MlpBlock_0")(y_ITD), None
+
+
+class Transformer(nn.Module):
+  """The scanned blocks and the last norm."""
+
+  config: SiglipConfig
+  remat: bool
+
+  @nn.compact
+  def __call__(self, x_ITD: jax.Array) -> jax.Array:
+    block = nn.remat(Block, prevent_cse=False) if self.remat else Block
+    stack = nn.scan(
+      block,
+      variable_axes={"params": 0},
+      split_rngs={"params": True},
+      length=self.config.depth,
+      in_axes=nn.broadcast,
+      metadata_params={nn.PARTITION_NAME: "layers"},
+    )
+    x_ITD, _ = stack(self.config, name="encoderblock")(x_ITD, None)
+    return layers.LayerNorm(name="encoder_norm")(x_ITD)
+
+
+class Siglip(nn.Module):
+  """Images -> soft tokens: patches, transformer, average pooling, projection (`head`)."""
+
+  config: SiglipConfig
+  out_width: int
+  num_tokens: int
+  dtype: jnp.dtype
+  remat: bool
+
+  @nn.compact
+  def __call__(self, image_Ihwc: Float[Array, "I h w 3"]) -> Float[Array, "I P D"]:
+    """Pixels in [-1, 1] to `num_tokens` soft tokens an image, in the decoder's width."""
+    c = self.config
+    p, shape = c.patch_size, image_Ihwc.shape
+    if shape[1:3] != (c.image_size, c.image_size):
+      raise ValueError(f"images of {shape[1:3]} for a vision tower of {c.image_size} px")
+    side = c.image_size // p
+    patches = image_Ihwc[:, : side * p, : side * p].reshape(-1, side, p, side, p, 3)
+    patches = patches.swapaxes(2, 3).reshape(-1, side * side, p, p, 3).astype(self.dtype)
+    names = ("patch", "patch", None, "width")
+    x_ITD = layers.Dense((p, p, 3), (c.width,), names, name="embedding")(patches)
+    position = self.param(
+      "pos_embedding",
+      named(nn.initializers.normal(c.width**-0.5), None, None, "width"),
+      (1, side * side, c.width),
+    )
+    x_ITD = Transformer(c, self.remat, name="Transformer")(x_ITD + position.astype(self.dtype))
+    x_IPD = pooling.pool_tokens(x_ITD, self.num_tokens)
+    return layers.Dense((c.width,), (self.out_width,), (None, "width"), name="head")(x_IPD)

@@ -1,0 +1,81 @@
+"""Slow, plain NumPy versions of the ops, loop by loop, for tests to compare with."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def attention_mask(input_mask_BT: np.ndarray, mask_ar_BT: np.ndarray) -> np.ndarray:
+  """Like `attention.make_attention_mask`: query t sees key u unless a block starts in (t, u]."""
+  B, T = input_mask_BT.shape
+  mask_BTT = np.zeros((B, T, T), bool)
+  for b, t, u in np.ndindex(B, T, T):
+    mask_BTT[b, t, u] = input_mask_BT[b, u] and not mask_ar_BT[b, t + 1 : u + 1].any()
+  return mask_BTT
+
+
+def attend(
+  q_BTHS: np.ndarray, k_BUKS: np.ndarray, v_BUKS: np.ndarray, mask_BTU: np.ndarray, cap: float
+) -> np.ndarray:
+  """Like `attention.attend`, one query at a time; every row needs a visible key."""
+  B, T, H, _ = q_BTHS.shape
+  G = H // k_BUKS.shape[2]
+  out_BTHS = np.zeros(q_BTHS.shape)
+  for b, t, h in np.ndindex(B, T, H):
+    seen = np.flatnonzero(mask_BTU[b, t])
+    logits = np.array([q_BTHS[b, t, h] @ k_BUKS[b, u, h // G] for u in seen], np.float64)
+    if cap:
+      logits = cap * np.tanh(logits / cap)
+    probs = np.exp(logits - logits.max())
+    out_BTHS[b, t, h] = (probs / probs.sum()) @ v_BUKS[b, seen, h // G]
+  return out_BTHS
+
+
+def rope(x_BTHS: np.ndarray, position_BT: np.ndarray, base: float = 10_000.0) -> np.ndarray:
+  """Like `rope.apply_rope`: each pair is a complex number turned by its angle."""
+  S = x_BTHS.shape[-1]
+  pairs = x_BTHS[..., : S // 2] + 1j * x_BTHS[..., S // 2 :]
+  for i in range(S // 2):
+    pairs[..., i] *= np.exp(1j * position_BT[:, :, None] * base ** (-2 * i / S))
+  return np.concatenate([pairs.real, pairs.imag], axis=-1)
+
+
+def pool_tokens(x_ITD: np.ndarray, num_tokens: int) -> np.ndarray:
+  """Like `pooling.pool_tokens`."""
+  I, T, D = x_ITD.shape
+  side, pooled = round(T**0.5), round(num_tokens**0.5)
+  w = side // pooled
+  grid = x_ITD.reshape(I, side, side, D)
+  windows = [
+    grid[:, r * w : (r + 1) * w, c * w : (c + 1) * w].mean((1, 2))
+    for r in range(pooled)
+    for c in range(pooled)
+  ]
+  return np.stack(windows, axis=1)
+
+
+def cross_entropy(logits: np.ndarray, targets: np.ndarray, weight: np.ndarray) -> tuple:
+  """Like `losses.cross_entropy_loss`."""
+  total = 0.0
+  for i in np.ndindex(weight.shape):
+    if weight[i]:
+      total -= weight[i] * sum(t * np.log(p) for t, p in zip(targets[i], _softmax(logits[i])))
+  return total, weight.sum()
+
+
+def kl(
+  student: np.ndarray, teacher: np.ndarray, weight: np.ndarray, temperature: float, reverse: bool
+) -> tuple:
+  """Like `losses.kl_loss`."""
+  total = 0.0
+  for i in np.ndindex(weight.shape):
+    if weight[i]:
+      p, q = _softmax(teacher[i] / temperature), _softmax(student[i] / temperature)
+      p, q = (q, p) if reverse else (p, q)
+      total += weight[i] * temperature**2 * float(np.sum(p * np.log(p / q)))
+  return total, weight.sum()
+
+
+def _softmax(x: np.ndarray) -> np.ndarray:
+  e = np.exp(np.asarray(x, np.float64) - np.max(x))
+  return e / e.sum()

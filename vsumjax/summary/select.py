@@ -1,0 +1,110 @@
+"""Which segments make the summary: an exact 0/1 knapsack on the score under a length budget."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vsumjax.types import InputError
+
+Array = np.ndarray
+
+
+def knapsack(values_N: Array, costs_N: Array, budget: int) -> Array:
+  """The subset of items with the largest sum of values whose costs fit the budget; exact.
+
+  Ties are broken alike on every run, towards early items: of all best subsets, the one that leaves
+  out the last item they differ in. An item worth 0 or less is never taken.
+
+  The dynamic programme keeps only the budgets that some subset uses up exactly, so the unit of the
+  costs does not matter: 5,400 pieces of 2,000 ms cost no more than 5,400 pieces of 1. Time and
+  memory (one bit each) are N times the number of such budgets, which is at most `budget + 1`.
+
+  Args:
+    values_N: real[N].
+    costs_N: int[N], >= 0.
+    budget: >= 0, in the unit of the costs.
+
+  Returns:
+    bool[N].
+  """
+  values_N, costs_N = np.asarray(values_N, np.float64), np.asarray(costs_N, np.int64)
+  budget = min(int(budget), int(costs_N.sum()))
+  reachable = _reachable_sums(costs_N, budget)
+  sums_R = np.flatnonzero(reachable)
+  index_of_sum = np.cumsum(reachable) - 1  # of the largest reachable sum up to each budget
+
+  best_R = np.zeros(len(sums_R))
+  taken = []  # for every item, a bit for each sum: is the item in the best subset so far?
+  for value, cost in zip(values_N, costs_N, strict=True):
+    first = np.searchsorted(sums_R, cost)  # the smallest sum the item fits in
+    with_item = best_R[index_of_sum[sums_R[first:] - cost]] + value
+    is_better = np.zeros(len(sums_R), bool)
+    np.greater(with_item, best_R[first:], out=is_better[first:])
+    best_R[first:] = np.maximum(with_item, best_R[first:])
+    taken.append(np.packbits(is_better))
+
+  selected_N = np.zeros(len(values_N), bool)
+  left = budget
+  for n in reversed(range(len(values_N))):
+    index = index_of_sum[left]
+    if taken[n][index >> 3] >> (7 - (index & 7)) & 1:
+      selected_N[n] = True
+      left -= costs_N[n]
+  return selected_N
+
+
+def select_summary(score_N: Array, span_s_N2: Array, share: float) -> Array:
+  """The segments with the largest sum of scores that last no longer than a share of all of them.
+
+  Durations are counted in whole milliseconds. If the budget is shorter than every segment (or no
+  segment is worth anything), the summary is the one best segment, the earliest among equals.
+
+  Args:
+    score_N: real[N], >= 0, importance of each segment.
+    span_s_N2: real[N, 2], start and end of each segment in seconds.
+    share: of the total duration, in (0, 1].
+
+  Returns:
+    bool[N], at least one True.
+
+  Raises:
+    InputError: the share is outside (0, 1], there is no segment, a span does not run forward, or a
+      score is not a finite number >= 0.
+  """
+  if not 0 < share <= 1:
+    raise InputError(f"share of the video to keep must be above 0 and at most 1, not {share}")
+  score_N, span_s_N2 = np.asarray(score_N, np.float64), np.asarray(span_s_N2, np.float64)
+  _check_segments(score_N, span_s_N2)
+  costs_ms_N = np.rint(1000 * (span_s_N2[:, 1] - span_s_N2[:, 0])).astype(np.int64)
+  # The small addend keeps 0.15 * 20 s from becoming 2,999 ms.
+  selected_N = knapsack(score_N, costs_ms_N, int(share * int(costs_ms_N.sum()) + 1e-6))
+  if not selected_N.any():
+    selected_N[np.argmax(score_N)] = True
+  return selected_N
+
+
+def _reachable_sums(costs_N: Array, budget: int) -> Array:
+  """bool[budget + 1]: is there a subset of the costs with exactly this sum?"""
+  reachable = np.zeros(budget + 1, bool)
+  reachable[0] = True
+  for cost, num_left in zip(*np.unique(costs_N, return_counts=True), strict=True):
+    num_together = 1
+    # 1, 2, 4, ... copies at once, and what remains, add up to every number of copies.
+    while num_left > 0:
+      num_together = min(num_together, num_left)
+      shift = int(cost) * int(num_together)
+      if 0 < shift <= budget:
+        reachable[shift:] |= reachable[:-shift]
+      num_left -= num_together
+      num_together *= 2
+  return reachable
+
+
+def _check_segments(score_N: Array, span_s_N2: Array) -> None:
+  if len(score_N) == 0:
+    raise InputError("there is no segment to select a summary from")
+  for n in np.flatnonzero(~(np.isfinite(score_N) & (score_N >= 0)))[:1]:
+    raise InputError(f"segment {n} has score {score_N[n]}: scores must be finite and at least 0")
+  for n in np.flatnonzero(~(span_s_N2[:, 1] > span_s_N2[:, 0]))[:1]:
+    start_s, end_s = span_s_N2[n]
+    raise InputError(f"segment {n} runs from {start_s} s to {end_s} s: it must end after it starts")

@@ -1,0 +1,1 @@
+"""State, objective, step, checkpoints and the loop of the one trainer."""

@@ -1,0 +1,154 @@
+"""The one training loop."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from vsumjax import sharding
+from vsumjax.training import checkpoints, metrics
+from vsumjax.training.state import TrainState
+from vsumjax.types import Batch, InputError
+
+OnProgress = Callable[[int, int, str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+  """num_steps: in all. batch_size: windows in a global batch. *_every: in steps."""
+
+  num_steps: int
+  batch_size: int
+  seed: int
+  checkpoint_every: int
+  eval_every: int
+  log_every: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """Everything the loop needs, already wired.
+
+  init_state: () -> TrainState on the devices.  abstract: its shapes and shardings.
+  train_step: jitted (state, batch) -> (state, metrics), the state donated.
+  eval_step: jitted (params, batch) -> metrics.
+  train_batches: start step -> host batches of this process from there on.
+  eval_batches: () -> host batches of the validation split, each example once.
+  meta: what a resumed run must share; see `check_meta`.
+  """
+
+  config: TrainConfig
+  mesh: jax.sharding.Mesh
+  rules: sharding.LogicalRules
+  abstract: TrainState
+  init_state: Callable[[], TrainState]
+  train_step: Callable[[TrainState, Batch], tuple[TrainState, Any]]
+  eval_step: Callable[[Any, Batch], Any]
+  train_batches: Callable[[int], Iterator[Batch]]
+  eval_batches: Callable[[], Iterator[Batch]]
+  meta: Mapping[str, Any]
+
+
+def train(run: Run, workdir: Path, on_progress: OnProgress) -> TrainState:
+  """Trains to `num_steps`, resuming from the newest checkpoint of `workdir` if there is one.
+
+  Raises:
+    InputError: if the checkpoint there belongs to another run, naming what differs.
+    FloatingPointError: on a loss that is not finite, naming the step and its examples.
+  """
+  config = run.config
+  saver = checkpoints.Checkpoints(workdir)
+  log = metrics.MetricsFile(workdir / "metrics.jsonl")
+  try:
+    state, step = _start(run, saver)
+    log.truncate_after(step)
+    batches = run.train_batches(step)
+    pending = _Pending(run, log, on_progress)
+    with sharding.use_mesh(run.mesh, run.rules), jax.transfer_guard("disallow"):
+      # The order of operations below is fixed: what is saved at a step is the state before that
+      # step's batch is drawn, so that a resumed run draws it again.
+      while True:
+        last = step == config.num_steps
+        if step % config.eval_every == 0 or last:
+          pending.flush()
+          log.append(step, evaluate(run, state.params))
+        if step % config.checkpoint_every == 0 or last:
+          pending.flush()
+          if saver.latest_step() != step:
+            saver.save(state, step, run.meta)
+        if last:
+          return state
+        started = time.monotonic()
+        host_batch = next(batches)
+        waited_s = time.monotonic() - started
+        batch = sharding.to_global(host_batch, run.mesh, run.rules)
+        state, step_metrics = run.train_step(state, batch)
+        step += 1
+        # The device works on this step while the host reads the one before.
+        pending.push(step, step_metrics, host_batch.example, waited_s)
+  finally:
+    saver.close()
+
+
+def evaluate(run: Run, params: Any) -> dict[str, float]:
+  """Mean metrics over the validation split."""
+  mean = metrics.Mean()
+  for host_batch in run.eval_batches():
+    batch = sharding.to_global(host_batch, run.mesh, run.rules)
+    mean.add(jax.device_get(run.eval_step(params, batch)))
+  return {f"validation/{name}": value for name, value in mean.result().items()}
+
+
+def check_meta(saved: Mapping[str, Any], current: Mapping[str, Any], where: Path) -> None:
+  """Refuses to resume a run whose config, data, prompt, tokenizer or caches are not these."""
+  for name in sorted(saved.keys() | current.keys()):
+    if saved.get(name) != current.get(name):
+      raise InputError(
+        f"{where}: cannot resume: {name} is {saved.get(name, 'absent')!r} in the checkpoint and "
+        f"{current.get(name, 'absent')!r} now; use another --workdir or restore the old value"
+      )
+
+
+def _start(run: Run, saver: checkpoints.Checkpoints) -> tuple[TrainState, int]:
+  step = saver.latest_step()
+  if step is None:
+    return run.init_state(), 0
+  check_meta(saver.load_meta(step), run.meta, saver.path / str(step))
+  return saver.restore(step, run.abstract), step
+
+
+class _Pending:
+  """Metrics of the step in flight, read one step late."""
+
+  def __init__(self, run: Run, log: metrics.MetricsFile, on_progress: OnProgress) -> None:
+    self._config, self._log, self._on_progress = run.config, log, on_progress
+    self._entry: tuple | None = None
+    self._mean = metrics.Mean()
+    self._since = time.monotonic()
+
+  def push(self, step: int, step_metrics: Any, example: Any, waited_s: float) -> None:
+    self.flush()
+    self._entry = (step, step_metrics, example, waited_s)
+
+  def flush(self) -> None:
+    if self._entry is None:
+      return
+    step, step_metrics, example, waited_s = self._entry
+    self._entry = None
+    values = jax.device_get(step_metrics)
+    total, weight = values["loss"]
+    if not math.isfinite(total):
+      raise FloatingPointError(f"loss is {total} at step {step}; examples {example.tolist()}")
+    self._mean.add(values | {"data_wait_ms": (1e3 * waited_s, 1.0)})
+    self._on_progress(step, self._config.num_steps, f"loss {total / max(weight, 1e-6):.3f}")
+    if step % self._config.log_every == 0 or step == self._config.num_steps:
+      now = time.monotonic()
+      means = {f"train/{name}": value for name, value in self._mean.result().items()}
+      self._log.append(step, means | {"train/seconds": now - self._since})
+      self._mean, self._since = metrics.Mean(), now

@@ -1,0 +1,76 @@
+"""The training objective: CE + weighted KL to cached teachers, at every exit.
+
+  teacher  CE
+  mentor   CE + φ · KL(teacher)
+  student  CE + φ · KL(mentor) + ψ · KL(teacher)          (DEEVISum, 2504.21831)
+
+φ and ψ are the weights of the entries of `teachers`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+
+from vsumjax.ops import losses
+from vsumjax.types import Batch, InputError, StudentOutput
+
+Pair = tuple[jax.Array, jax.Array]
+DIRECTIONS = ("forward", "reverse")
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherConfig:
+  """One cached teacher.
+
+  workdir: where it was trained; its parameters' digest must be that of the cache.
+  cache: folder that `launch/cache_teacher.py` wrote.
+  direction: "forward", KL(teacher ‖ student), or "reverse", KL(student ‖ teacher).
+  """
+
+  name: str
+  workdir: str
+  cache: str
+  weight: float
+  temperature: float
+  direction: str
+
+  def __post_init__(self) -> None:
+    if self.direction not in DIRECTIONS:
+      raise InputError(f"objective.teachers.direction: {self.direction!r} is none of {DIRECTIONS}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveConfig:
+  """exit_weights: one a exit, the last exit last. ce_weight: of the labels' cross entropy."""
+
+  ce_weight: float
+  exit_weights: tuple[float, ...]
+  teachers: tuple[TeacherConfig, ...]
+
+
+def compute_loss(
+  config: ObjectiveConfig, output: StudentOutput, batch: Batch
+) -> tuple[Pair, dict[str, Pair]]:
+  """Returns the loss as (sum, weight) and each of its terms at the last exit, likewise.
+
+  The loss is the mean over exits (by `exit_weights`) of ce_weight · CE + Σ_t weight_t · KL_t.
+  """
+  total, metrics, weight = 0.0, {}, None
+  for exit_weight, logits_BNC in zip(config.exit_weights, output.logits, strict=True):
+    terms = {"ce": losses.cross_entropy_loss(logits_BNC, batch.targets, batch.weight)}
+    scales = {"ce": config.ce_weight}
+    for teacher, cached in zip(config.teachers, batch.teachers, strict=True):
+      terms[f"kl_{teacher.name}"] = losses.kl_loss(
+        logits_BNC,
+        cached.score_logits,
+        batch.weight,
+        temperature=teacher.temperature,
+        reverse=teacher.direction == "reverse",
+      )
+      scales[f"kl_{teacher.name}"] = teacher.weight
+    total += exit_weight * sum(scales[name] * terms[name][0] for name in terms)
+    metrics, weight = terms, terms["ce"][1]
+  loss = (total / sum(config.exit_weights), weight)
+  return loss, {"loss": loss, **metrics}

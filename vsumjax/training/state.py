@@ -1,0 +1,62 @@
+"""The training state: abstract first, then created straight into its shardings."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from jax.sharding import Mesh
+
+from vsumjax import sharding
+from vsumjax.models.student import VideoSummaryStudent
+from vsumjax.types import Array, Batch
+
+
+@struct.dataclass
+class TrainState:
+  """step: i32[]. params, opt_state: trees of arrays."""
+
+  step: Array
+  params: Any
+  opt_state: Any
+
+
+def init_params(model: VideoSummaryStudent, spec: Batch, key: jax.Array) -> Any:
+  """Boxed parameters (`sharding.Named`), traceable. `spec` gives the shapes of one batch."""
+  batch = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), spec)
+  return model.init(key, batch)["params"]
+
+
+def init_state(
+  model: VideoSummaryStudent, tx: optax.GradientTransformation, spec: Batch, seed: int
+) -> TrainState:
+  """Boxed state at step 0; call it under `jax.eval_shape` or `jax.jit`."""
+  params = init_params(model, spec, jax.random.key(seed))
+  return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=tx.init(params))
+
+
+def with_shardings(boxed: Any, mesh: Mesh, rules: sharding.LogicalRules) -> Any:
+  """ShapeDtypeStructs with shardings, unboxed, of an abstract boxed tree."""
+  shardings = sharding.shardings_of(boxed, mesh, rules)
+  return jax.tree.map(
+    lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s),
+    sharding.unbox(boxed),
+    shardings,
+  )
+
+
+def params_digest(params: Any) -> str:
+  """blake2b-16 (hex) over path, dtype, shape and bytes of every leaf, one leaf in memory at a time."""
+  digest = hashlib.blake2b(digest_size=16)
+  leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+  for path, leaf in sorted(leaves, key=lambda item: jax.tree_util.keystr(item[0])):
+    array = np.asarray(jax.device_get(leaf))
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    digest.update(f"{name} {array.dtype} {array.shape} ".encode())
+    digest.update(np.ascontiguousarray(array).tobytes())
+  return digest.hexdigest()

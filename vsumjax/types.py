@@ -1,0 +1,86 @@
+"""Axis legend and the structs that cross borders between packages.
+
+Axis letters, the same in names, annotations and einsums of the whole library:
+
+  B batch             N segments in a window     F frames per segment   P tokens per frame
+  T sequence          U keys                     D width                H query heads
+  K key heads         G query heads per key head C score classes        S head size
+  M mlp width         L layers                   E exits                V vocabulary
+  J cached entries    A annotators
+
+Arrays of rank two or more carry their axes as a suffix: `x_BTD`, `logits_EBNC`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flax import struct
+
+Array = Any  # a jax.Array, an np.ndarray or a jax.ShapeDtypeStruct, as the docstring says
+
+
+class InputError(ValueError):
+  """Something the user gave is wrong. The message is one line: what, where and what to do."""
+
+
+@struct.dataclass
+class TeacherTargets:
+  """What one cached teacher says about a batch.
+
+  score_logits: f32[B, N, C], the teacher's logits over the score classes.
+  """
+
+  score_logits: Array
+
+
+@struct.dataclass
+class Batch:
+  """One global (on device) or process-local (host) batch of windows of video segments.
+
+  frames:     u8[B, N, F, h, w, 3], RGB; normalised on the device.
+  tokens:     i32[B, T], image slots included (id `Tokenizer.image_id`), right padded.
+  mask_ar:    i32[B, T], 1 where a token may not be seen by earlier ones (see `ops.attention`).
+  input_mask: bool[B, T], False on padding and on image slots of absent segments.
+  score_pos:  i32[B, N], where in the sequence each segment is read.
+  targets:    f32[B, N, C], a distribution over score levels; zeros where there is no label.
+  weight:     f32[B, N], 0 on padding segments and padding rows; only `weight` says so.
+  teachers:   one `TeacherTargets` for each cached teacher, in the order of the config.
+  example:    i32[B], index of the example in its source (-1 on padding rows).
+  """
+
+  frames: Array
+  tokens: Array
+  mask_ar: Array
+  input_mask: Array
+  score_pos: Array
+  targets: Array
+  weight: Array
+  teachers: tuple[TeacherTargets, ...]
+  example: Array
+
+
+@struct.dataclass
+class StudentOutput:
+  """What the model answers, at every exit, the last exit last.
+
+  logits:     f32[E, B, N, C], over the score classes.
+  confidence: f32[E, B, N], the largest class probability.
+  """
+
+  logits: Array
+  confidence: Array
+
+
+@struct.dataclass
+class SegmentScores:
+  """Scores of the segments of one video.
+
+  score:  f32[N], expected level (1..C).
+  exit:   i32[N], index of the exit that answered.
+  span_s: f64[N, 2], start and end of each segment in seconds.
+  """
+
+  score: Array
+  exit: Array
+  span_s: Array
