@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 
 # width, depth, mlp, exits: a chain of roughly 9 : 3 : 1 in the decoder's parameters.
 SIZES = {
-  "teacher": (128, 6, 512, (6,)),
-  "mentor": (96, 4, 256, (4,)),
+  "teacher": (128, 6, 256, (6,)),
+  "mentor": (96, 4, 192, (4,)),
   "student": (64, 4, 128, (1, 2, 3, 4)),
 }
 STEPS = {"teacher": 400, "mentor": 400, "student": 400}
@@ -39,7 +39,7 @@ def get_config(arg: str) -> ConfigDict:
           "num_heads": 4,
         },
         "llm": {
-          "vocab_size": 512,
+          "vocab_size": 1024,
           "width": width,
           "depth": depth,
           "mlp_dim": mlp_dim,
@@ -62,7 +62,7 @@ def get_config(arg: str) -> ConfigDict:
         "frames_per_segment": 1,
         "tokens_per_frame": 9,
         "image_size": 48,
-        "text_tokens": 48,
+        "text_tokens": 40,
         "title_tokens": 12,
         "score_tokens": ("1", "2", "3", "4", "5"),
       },

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vsumjax.types import InputError
@@ -19,11 +19,16 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Runs one command; returns the exit status: 0, 2 for bad input, 130 when interrupted."""
   argv = sys.argv[1:] if argv is None else argv
   args = _parse(argv)
-  _quiet(args.verbose)
+  return report(args.command, lambda: args.run(args), verbose=args.verbose)
+
+
+def report(command: str, run: Callable[[], None], *, verbose: bool = False) -> int:
+  """Runs a job and turns what the user can mend into one line; returns the exit status."""
+  _quiet(verbose)
   try:
-    args.run(args)
+    run()
   except (InputError, FloatingPointError) as error:
-    print(f"vsumjax {args.command}: {error}", file=sys.stderr)
+    print(f"vsumjax {command}: {error}", file=sys.stderr)
     return 2
   except KeyboardInterrupt:
     print("stopped; the same command goes on from what is finished", file=sys.stderr)

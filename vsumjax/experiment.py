@@ -120,7 +120,11 @@ def build_experiment(config: ExperimentConfig, devices: Any = None) -> Experimen
 
 
 def run_training(config: ExperimentConfig, workdir: Path, on_progress: loop.OnProgress) -> Path:
-  """Trains one stage in `workdir`, or resumes it; returns the workdir."""
+  """Trains one stage in `workdir`, resumes it, or leaves it as it is if it has finished.
+
+  Raises:
+    InputError: if `workdir` holds another run, naming what differs.
+  """
   experiment = build_experiment(config)
   run = build_run(experiment)
   if jax.process_index() == 0:

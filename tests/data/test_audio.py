@@ -59,6 +59,12 @@ def test_late_start_and_gaps_are_silence_and_overlaps_are_dropped():
   np.testing.assert_array_equal(early, np.arange(800, 1600))
 
 
+def test_times_that_are_a_little_off_leave_no_holes():
+  ones = np.ones(1600, np.float32)
+  signal = np.concatenate(list(audio._placed([(0.004, ones), (0.105, ones), (0.197, ones)])))
+  np.testing.assert_array_equal(signal, np.ones(4800))
+
+
 def test_long_gap_is_filled_in_chunks():
   pieces = list(audio._placed([(100.0, np.ones(10, np.float32))]))
   assert max(len(piece) for piece in pieces) <= RATE

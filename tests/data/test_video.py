@@ -54,8 +54,10 @@ def test_frames_timed_in_decoding_order_are_shown_in_display_order(tmp_path):
   assert 0 <= late[5:].min() <= late.max() <= 4 * 4 + 1  # at most four frames
 
 
-def test_stream_without_any_times_is_refused(tmp_path):
+def test_frames_without_times_follow_one_another_and_have_no_duration(tmp_path):
   path = write_media(tmp_path / "raw.h264", STEADY, rate=10)
+  # Such a stream is played at 25 frames a second.
+  assert greys(path, [0.02, 1.02, 2.02]) == pytest.approx([20, 70, 120], abs=1)
   with pytest.raises(InputError, match=r"raw\.h264: its frames have no times"):
     video.probe(path)
 

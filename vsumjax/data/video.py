@@ -138,17 +138,11 @@ def _frames(container, stream) -> Iterator[av.VideoFrame]:
 def _timed_frames(container, stream) -> Iterator[tuple[float, av.VideoFrame]]:
   zero_s = origin_s(container)
   step_s = 1 / float(stream.average_rate or stream.guessed_rate or 25)
-  before_s = None
+  start_s = -step_s
   for frame in _frames(container, stream):
-    # Old containers (AVI) leave times out or give them in decoding order, while frames come in the
-    # order they are shown.
-    start_s = None if frame.time is None else frame.time - zero_s
-    if before_s is None:
-      start_s = start_s or 0.0
-    elif start_s is None or start_s <= before_s:
-      start_s = before_s + step_s
+    # A frame without a time, as in streams that were never in a container, follows the one before.
+    start_s = start_s + step_s if frame.time is None else frame.time - zero_s
     yield start_s, frame
-    before_s = start_s
 
 
 def _to_rgb(scaler, frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
