@@ -1,6 +1,6 @@
 """Distils a student on a corpus made on the spot and summarises a video with it (`make demo`).
 
-  python launch/demo.py --root runs/demo
+python launch/demo.py --root runs/demo
 """
 
 import argparse

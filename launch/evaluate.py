@@ -1,7 +1,7 @@
 """Scores a trained model on a split, every exit, beside random, prior and human rows.
 
-  python launch/evaluate.py --checkpoint runs/demo/student --out runs/demo/evaluation
-  python launch/evaluate.py --checkpoint runs/demo/student --out DIR --without sound
+python launch/evaluate.py --checkpoint runs/demo/student --out runs/demo/evaluation
+python launch/evaluate.py --checkpoint runs/demo/student --out DIR --without sound
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Summarises a video file: mp4 with sound, scores.json, storyboard and an HTML page.
 
-  python launch/summarize.py --video talk.mp4 --checkpoint runs/demo/student --out summary/talk
+python launch/summarize.py --video talk.mp4 --checkpoint runs/demo/student --out summary/talk
 """
 
 import sys

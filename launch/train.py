@@ -1,7 +1,7 @@
 """Trains one stage, or resumes it.
 
-  python launch/train.py --config configs/demo.py:teacher --workdir runs/demo/teacher
-  python launch/train.py --config configs/demo.py:teacher --workdir DIR --config.train.seed=3
+python launch/train.py --config configs/demo.py:teacher --workdir runs/demo/teacher
+python launch/train.py --config configs/demo.py:teacher --workdir DIR --config.train.seed=3
 """
 
 import sys

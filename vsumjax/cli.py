@@ -57,7 +57,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 def _add_train(commands) -> argparse.ArgumentParser:
   parser = commands.add_parser("train", help="train one stage, or resume it")
   parser.add_argument("--config", required=True, help="config file, with :argument; see configs/")
-  parser.add_argument("--workdir", required=True, type=Path, help="checkpoints and metrics go there")
+  parser.add_argument(
+    "--workdir", required=True, type=Path, help="checkpoints and metrics go there"
+  )
   parser.add_argument("--distributed", action="store_true", help="call jax.distributed (pods)")
   parser.set_defaults(run=_train)
   return parser

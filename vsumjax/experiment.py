@@ -15,7 +15,6 @@ import dataclasses
 import functools
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,14 @@ from vsumjax.training.objective import TeacherConfig
 from vsumjax.types import Batch, InputError, TeacherTargets
 
 # Where and how a run is computed may change between its restarts; what it computes may not.
-_FREE_ON_RESUME = ("mesh.", "rules.", "tokenizer", "data.manifest", "data.num_", "train.checkpoint_")
+_FREE_ON_RESUME = (
+  "mesh.",
+  "rules.",
+  "tokenizer",
+  "data.manifest",
+  "data.num_",
+  "train.checkpoint_",
+)
 
 
 @dataclasses.dataclass(frozen=True)

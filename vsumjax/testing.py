@@ -49,13 +49,17 @@ def tiny_config(**changes: Any) -> student.StudentConfig:
 
 
 def tiny_model(config: student.StudentConfig | None = None) -> student.VideoSummaryStudent:
-  return student.VideoSummaryStudent(
-    config or tiny_config(), TOKENS_PER_FRAME, IMAGE_ID, SCORE_IDS
-  )
+  return student.VideoSummaryStudent(config or tiny_config(), TOKENS_PER_FRAME, IMAGE_ID, SCORE_IDS)
 
 
 def random_batch(
-  seed: int = 0, *, rows: int = 2, window: int = 1, frames: int = 1, text: int = 6, teachers: int = 0
+  seed: int = 0,
+  *,
+  rows: int = 2,
+  window: int = 1,
+  frames: int = 1,
+  text: int = 6,
+  teachers: int = 0,
 ) -> Batch:
   """A batch of the tiny model with `text` text tokens, one in three of them padding at the end.
 

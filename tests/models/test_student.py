@@ -126,9 +126,7 @@ def test_scan_equals_unrolled_layers(case):
     return jnp.stack(reads)
 
   def scanned(module, batch):
-    return module.llm.read(
-      module.embed(batch), batch.input_mask, batch.mask_ar, batch.score_pos
-    )
+    return module.llm.read(module.embed(batch), batch.input_mask, batch.mask_ar, batch.score_pos)
 
   batch = jax.tree.map(jnp.asarray, batch)
   np.testing.assert_allclose(
@@ -147,9 +145,7 @@ def test_the_sliding_window_acts_on_even_layers_only():
     model = testing.tiny_model(dataclasses.replace(config, llm=llm))
 
     def read(module, batch):
-      return module.llm.read(
-        module.embed(batch), batch.input_mask, batch.mask_ar, batch.score_pos
-      )
+      return module.llm.read(module.embed(batch), batch.input_mask, batch.mask_ar, batch.score_pos)
 
     params = _init(model, batch)
     return model.apply({"params": params}, jax.tree.map(jnp.asarray, batch), method=read)

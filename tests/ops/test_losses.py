@@ -64,9 +64,9 @@ def test_gradients(case):
 
 def test_teacher_gets_no_gradient(case):
   student, teacher, _, weight = map(jnp.asarray, case)
-  grad = jax.grad(
-    lambda t: losses.kl_loss(student, t, weight, temperature=2.0, reverse=True)[0]
-  )(teacher)
+  grad = jax.grad(lambda t: losses.kl_loss(student, t, weight, temperature=2.0, reverse=True)[0])(
+    teacher
+  )
   assert jnp.all(grad == 0)
 
 

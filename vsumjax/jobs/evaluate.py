@@ -100,7 +100,9 @@ def print_table(title: str, result: Evaluation) -> None:
       share = protocols.share_of_ceiling(row, result.context)
       table.add_row(row.name, f"{row.tau:.3f}", f"{row.rho:.3f}", f"{row.f1:.3f}", f"{share:.0%}")
     table.add_section()
-  table.caption = f"Protocol '{protocols.UNIFORM_SEGMENTS.name}': means over annotators, then videos."
+  table.caption = (
+    f"Protocol '{protocols.UNIFORM_SEGMENTS.name}': means over annotators, then videos."
+  )
   rich.console.Console().print(table)
 
 

@@ -72,14 +72,10 @@ class Attention(nn.Module):
   config: GemmaConfig
 
   @nn.compact
-  def __call__(
-    self, x_BTD: jax.Array, position_BT: jax.Array, mask_BTU: jax.Array
-  ) -> jax.Array:
+  def __call__(self, x_BTD: jax.Array, position_BT: jax.Array, mask_BTU: jax.Array) -> jax.Array:
     c = self.config
     D, H, K, S = c.width, c.num_heads, c.num_kv_heads, c.head_size
-    q_einsum = layers.Einsum(
-      (H, D, S), ("heads", "width", "head_size"), 1, (0, 2), name="q_einsum"
-    )
+    q_einsum = layers.Einsum((H, D, S), ("heads", "width", "head_size"), 1, (0, 2), name="q_einsum")
     kv_einsum = layers.Einsum(
       (2, K, D, S), (None, "kv_heads", "width", "head_size"), 2, (1, 3), 0, name="kv_einsum"
     )

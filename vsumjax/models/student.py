@@ -61,9 +61,7 @@ class VideoSummaryStudent(nn.Module):
       self.exits = exits.ExitHeads(len(c.exits.layers) - 1, len(self.score_ids))
 
   def __call__(self, batch: Batch) -> StudentOutput:
-    read_LBND = self.llm.read(
-      self.embed(batch), batch.input_mask, batch.mask_ar, batch.score_pos
-    )
+    read_LBND = self.llm.read(self.embed(batch), batch.input_mask, batch.mask_ar, batch.score_pos)
     layers = jnp.asarray(self.config.exits.layers) - 1
     logits_EBNC = self.llm.logits_of(read_LBND[-1], self.score_ids)[None]
     if len(layers) > 1:
@@ -77,7 +75,9 @@ class VideoSummaryStudent(nn.Module):
     Example: slots [i, i, a, i, i, b] of 2 frames with P = 2 take soft tokens [0, 1, -, 2, 3, -].
     """
     B, N, F = batch.frames.shape[:3]
-    images = constrain(normalise(batch.frames).reshape(-1, *batch.frames.shape[3:]), "batch", *[None] * 3)
+    images = constrain(
+      normalise(batch.frames).reshape(-1, *batch.frames.shape[3:]), "batch", *[None] * 3
+    )
     soft_BID = self.img(images).reshape(B, N * F * self.tokens_per_frame, -1)
     is_slot_BT = batch.tokens == self.image_id
     index_BT = jnp.maximum(jnp.cumsum(is_slot_BT, axis=1) - 1, 0)

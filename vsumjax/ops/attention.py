@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 # Smaller than any soft-capped logit, and finite, so that a row without keys stays finite.
-MASKED_LOGIT = -2.0**30
+MASKED_LOGIT = -(2.0**30)
 
 
 def make_attention_mask(

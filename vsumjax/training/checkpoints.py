@@ -1,8 +1,8 @@
 """Checkpoints by Orbax: {state, data, meta}, async and atomic.
 
-  state  the TrainState
-  data   where the data stream stands: {"step": 120}; the order is a function of the step
-  meta   what the run is: the flat config and the digests a resumed run must share
+state  the TrainState
+data   where the data stream stands: {"step": 120}; the order is a function of the step
+meta   what the run is: the flat config and the digests a resumed run must share
 """
 
 from __future__ import annotations

@@ -1,0 +1,45 @@
+# Everything sets itself up: only Python 3.11 or later, make and git are needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ROOT ?= runs/demo
+
+.PHONY: setup demo test test-long study lint lock clean
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+## make a corpus, distil teacher -> mentor -> student, evaluate, summarise a video
+demo: setup
+	$(BIN)/python launch/demo.py --root $(ROOT)
+
+## lint, import directions and the test suite
+test: $(VENV)/.installed-test lint
+	$(BIN)/python -m pytest -m "not long" -n 2
+
+## what takes minutes: kill and resume many times, the demo from nothing
+test-long: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m long
+
+## the figures of the README: three seeds, with and without distillation, inputs taken away
+study: setup
+	$(BIN)/python launch/study.py --root runs/study
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+## constraints.txt from what is installed now
+lock: $(VENV)/.installed-test
+	$(BIN)/pip freeze --exclude-editable > constraints.txt
+
+clean:
+	rm -rf $(VENV) runs
