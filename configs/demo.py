@@ -1,9 +1,10 @@
 """The demo chain on the corpus of `data/fake.py`: teacher -> mentor -> student, minutes on 2 cores.
 
   configs/demo.py:teacher
-  configs/demo.py:student,seed=1,distil=false,root=runs/study/1
+  configs/demo.py:student,seed=1,distil=false,root=runs/other
 
-Stages differ in size and in `objective.teachers` only. `root` is the folder of the whole chain.
+Stages differ in size and in `objective.teachers` only. `root` is the folder of the whole chain;
+`corpus` holds its videos and tokenizer, and is `root` if not given.
 """
 
 from ml_collections import ConfigDict
@@ -18,17 +19,18 @@ STEPS = {"teacher": 400, "mentor": 400, "student": 400}
 
 
 def get_config(arg: str) -> ConfigDict:
-  """arg: the stage, then key=value pairs (seed, distil, root), separated by commas."""
+  """arg: the stage, then key=value pairs (seed, distil, root, corpus), separated by commas."""
   stage, *pairs = arg.split(",")
   options = {"seed": "0", "distil": "true", "root": "runs/demo"} | dict(
     pair.split("=", 1) for pair in pairs
   )
   seed, root = int(options["seed"]), options["root"]
+  corpus = options.get("corpus", root)
   width, depth, mlp_dim, exits = SIZES[stage]
   teachers = _teachers(stage, root) if options["distil"] == "true" else ()
   return ConfigDict(
     {
-      "tokenizer": f"{root}/tokenizer.model",
+      "tokenizer": f"{corpus}/tokenizer.model",
       "model": {
         "img": {
           "image_size": 48,
@@ -50,7 +52,7 @@ def get_config(arg: str) -> ConfigDict:
           "attention_cap": 50.0,  # Gemma 2
           "final_cap": 30.0,  # Gemma 2
           "post_norms": True,
-          "sliding_window": 32,  # shorter than the sequence, so that it acts
+          "sliding_window": 32,  # on what follows the prefix only
         },
         "exits": {"layers": exits},
         "dtype": "float32",
@@ -67,7 +69,7 @@ def get_config(arg: str) -> ConfigDict:
         "score_tokens": ("1", "2", "3", "4", "5"),
       },
       "data": {
-        "manifest": f"{root}/corpus/manifest.jsonl",
+        "manifest": f"{corpus}/corpus/manifest.jsonl",
         "train_split": "train",
         "validation_split": "validation",
         "test_split": "test",

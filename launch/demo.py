@@ -19,10 +19,9 @@ def main() -> int:
   args = parser.parse_args()
 
   def run() -> None:
-    from vsumjax.data.fake import FakeConfig
-    from vsumjax.jobs.demo import Chain, run_demo
+    from vsumjax.jobs.demo import run_demo
 
-    run_demo(Chain(CONFIG, args.root, args.seed), FakeConfig())
+    run_demo(CONFIG, args.root, args.seed)
 
   return cli.report("demo", run)
 

@@ -1,4 +1,4 @@
-"""Eight CPU devices, executed shape annotations, no silent rank promotion, a mesh for every test."""
+"""Eight CPU devices, executed shape annotations, no silent rank promotion."""
 
 import jax
 import pytest

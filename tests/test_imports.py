@@ -11,6 +11,7 @@ LAYERS = {
   "files": 0,
   "progress": 0,
   "sharding": 1,
+  "media": 1,
   "ops": 1,
   "models": 2,
   "data": 2,

@@ -37,8 +37,8 @@ class ExperimentConfig:
   train: TrainConfig
   optimizer: OptimizerConfig
   objective: ObjectiveConfig
-  mesh: MeshConfig = MeshConfig()
-  rules: LogicalRules = LogicalRules()
+  mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+  rules: LogicalRules = dataclasses.field(default_factory=LogicalRules)
 
   def __post_init__(self) -> None:
     if self.model.img.image_size != self.prompt.image_size:
@@ -73,7 +73,7 @@ def build_config(values: Mapping[str, Any], cls: type = ExperimentConfig, path: 
   for name, field in fields.items():
     if name in values:
       built[name] = _build_value(values[name], hints[name], path + name)
-    elif field.default is dataclasses.MISSING:
+    elif field.default is field.default_factory is dataclasses.MISSING:
       raise InputError(f"config key {path}{name}: missing")
   return cls(**built)
 

@@ -200,7 +200,7 @@ def build_run(experiment: Experiment) -> loop.Run:
 
 
 def _open_cache(experiment: Experiment, teacher: TeacherConfig) -> teacher_cache.CacheReader:
-  """The cache of a teacher, refused unless teacher, tokenizer and prompt are those of the config."""
+  """The cache of a teacher, refused unless made by the teacher of the config."""
   return teacher_cache.CacheReader(
     teacher.cache,
     {

@@ -10,16 +10,16 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-  """Yields a temporary path beside `path`; renames it to `path` if the body succeeds, else drops it.
+  """Yields a temporary path beside `path`; renames it to `path` if the body succeeds.
 
-  The temporary name keeps the suffix, which media libraries look at.
+  If it fails nothing is left. The temporary name keeps the suffix, which media libraries look at.
   """
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
   try:
     yield temporary
-    os.replace(temporary, path)
+    temporary.replace(path)
   finally:
     temporary.unlink(missing_ok=True)
 

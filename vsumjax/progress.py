@@ -46,17 +46,19 @@ class _Lines:
 
   def __init__(self, what: str) -> None:
     self._what = what
-    self._start = self._printed = time.monotonic()
+    self._start = self._printed = 0.0
     self._first: int | None = None
 
   def __call__(self, done: int, total: int, note: str = "") -> None:
     now = time.monotonic()
     if self._first is None:  # a resumed job does not start at 0
       self._first, self._start = done, now
-      return
-    if done < total and now - self._printed < _LINE_EVERY_S:
+    elif done < total and now - self._printed < _LINE_EVERY_S:
       return
     self._printed = now
     speed = (done - self._first) / max(now - self._start, 1e-9)
-    left = f"{(total - done) / speed:.0f} s left" if speed else "time left unknown"
+    if done < total:
+      left = f"{(total - done) / speed:.0f} s left" if speed else "time left unknown"
+    else:
+      left = f"done in {now - self._start:.0f} s"
     print(f"{self._what}: {done}/{total}, {left}  {note}".rstrip(), file=sys.stderr, flush=True)

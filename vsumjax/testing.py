@@ -95,7 +95,7 @@ def random_batch(
 
 
 def assert_step_specs(train_step: Callable, state: Any, batch: Any) -> None:
-  """The step takes abstract state and batch, and gives back a state of the same shapes and dtypes."""
+  """The step takes abstract state and batch and keeps the state's shapes and dtypes."""
   after, metrics = jax.eval_shape(train_step, state, batch)
   before = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state)
   assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == before

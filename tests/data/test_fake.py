@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from vsumjax import media
 from vsumjax.data import audio, fake, manifest, segments, transcript, video
 from vsumjax.types import InputError
 
@@ -61,7 +62,7 @@ def test_corpus_is_a_manifest_of_playable_media(corpus):
 
 
 def test_codecs_are_the_usual_ones(corpus):
-  with video.open_media(manifest.load_manifest(corpus).videos[0].media) as container:
+  with media.open_media(manifest.load_manifest(corpus).videos[0].media) as container:
     assert [stream.codec_context.name for stream in container.streams] == ["h264", "aac"]
 
 

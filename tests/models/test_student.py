@@ -9,6 +9,7 @@ import pytest
 
 from vsumjax import sharding, testing
 from vsumjax.models import exits, gemma, siglip, student
+from vsumjax.ops import attention
 from vsumjax.training import state
 from vsumjax.types import InputError
 
@@ -111,16 +112,20 @@ def test_scan_equals_unrolled_layers(case):
 
   def unrolled(module, batch):
     """Applies the block layer by layer with slices of the stacked parameters."""
-    from vsumjax.ops import attention
-
     x_BTD = module.embed(batch)
-    mask_BTT = attention.make_attention_mask(batch.input_mask, batch.mask_ar)
+    llm = testing.tiny_config().llm
+    masks_BTT = gemma.attention_masks(llm, batch.input_mask, batch.mask_ar)
     position_BT = attention.positions(batch.input_mask)
-    block, reads = gemma.Block(testing.tiny_config().llm), []
+    block, reads = gemma.Block(llm), []
     for layer in range(3):
       sliced = jax.tree.map(lambda x, i=layer: x[i], params["llm"]["layers"])
       x_BTD, read = block.apply(
-        {"params": sliced}, x_BTD, jnp.array(layer % 2 == 0), position_BT, mask_BTT, batch.score_pos
+        {"params": sliced},
+        x_BTD,
+        jnp.array(layer % 2 == 0),
+        position_BT,
+        masks_BTT,
+        batch.score_pos,
       )
       reads.append(read)
     return jnp.stack(reads)
@@ -136,22 +141,27 @@ def test_scan_equals_unrolled_layers(case):
   )
 
 
-def test_the_sliding_window_acts_on_even_layers_only():
-  batch = testing.random_batch(text=12)
+def test_the_sliding_window_acts_on_even_layers_and_behind_the_prefix_only():
+  prefix = testing.random_batch(text=12)
+  causal = prefix.replace(mask_ar=prefix.mask_ar.at[:, 4:].set(1))
   config = testing.tiny_config()
 
-  def reads(window):
+  def reads(batch, window):
     llm = dataclasses.replace(config.llm, sliding_window=window)
     model = testing.tiny_model(dataclasses.replace(config, llm=llm))
 
     def read(module, batch):
       return module.llm.read(module.embed(batch), batch.input_mask, batch.mask_ar, batch.score_pos)
 
-    params = _init(model, batch)
-    return model.apply({"params": params}, jax.tree.map(jnp.asarray, batch), method=read)
+    return model.apply({"params": _init(model, batch)}, batch, method=read)
 
-  assert jnp.abs(reads(8)[0] - reads(0)[0]).max() > 1e-4
-  np.testing.assert_allclose(reads(64), reads(0), atol=1e-6)
+  assert jnp.abs(reads(causal, 4)[0] - reads(causal, 0)[0]).max() > 1e-4
+  np.testing.assert_allclose(reads(causal, 64), reads(causal, 0), atol=1e-6)
+  np.testing.assert_allclose(reads(prefix, 4), reads(prefix, 0), atol=1e-6)
+  llm = dataclasses.replace(config.llm, sliding_window=4)
+  everywhere, local = gemma.attention_masks(llm, causal.input_mask, causal.mask_ar)
+  assert jnp.any(everywhere & ~local)
+  assert not jnp.any(local & ~everywhere)
 
 
 def test_causal_tokens_do_not_see_the_future():

@@ -32,9 +32,16 @@ def test_mask_equals_reference():
   np.testing.assert_array_equal(got, reference.attention_mask(valid, mask_ar))
 
 
-def test_window_cuts_the_past_only():
-  mask = attention.window_mask(jnp.arange(4)[None], 2)
-  expected = [[1, 1, 1, 1], [1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 1, 1]]
+@pytest.mark.parametrize(
+  ("mask_ar", "expected"),
+  [
+    ([1, 1, 1, 1], [[1, 1, 1, 1], [1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 1, 1]]),
+    ([0, 0, 0, 1], [[1, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1], [0, 0, 1, 1]]),
+    ([0, 0, 0, 0], [[1, 1, 1, 1]] * 4),
+  ],
+)
+def test_window_cuts_the_past_outside_of_the_block(mask_ar, expected):
+  mask = attention.window_mask(jnp.arange(4)[None], jnp.array([mask_ar]), 2)
   np.testing.assert_array_equal(mask[0], np.array(expected, bool))
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterable, Iterator
 
 import av
 import numpy as np
 
-from vsumjax.data import video
+from vsumjax import media
 
 SAMPLE_RATE = 16_000
 NO_SOUND = "no sound"
@@ -20,6 +19,16 @@ _WINDOW = 512  # 32 ms: short against a syllable, long enough to tell a tone fro
 _BAND = slice(4, 110)  # bins of 125 Hz to 3.4 kHz, which even telephone sound has
 _SILENCE_DBFS = -60.0
 _TINY = 1e-12
+_LOUDNESS = ((-12, "very quiet "), (-4, "quiet "), (4, ""), (12, "loud "))  # up to so many dB
+_LOUDEST = "very loud "
+_KINDS = ("noise", "tone", "mixed sound", "speech-like sound")
+
+PHRASES = (
+  NO_SOUND,
+  "silence",
+  *(word + kind for word in (*(word for _, word in _LOUDNESS), _LOUDEST) for kind in _KINDS),
+)
+"""All that `describe_spans` may say, for the corpus of a tokenizer."""
 
 
 def iter_audio(path: str | os.PathLike[str]) -> Iterator[np.ndarray]:
@@ -50,23 +59,21 @@ def iter_audio(path: str | os.PathLike[str]) -> Iterator[np.ndarray]:
 
 def _resampled(path: str | os.PathLike[str]) -> Iterator[tuple[float | None, np.ndarray]]:
   """Decoded pieces, mono at SAMPLE_RATE, each with its time in the file where that is known."""
-  with video.open_media(path) as container:
-    if not container.streams.audio:
+  with media.reading(path), media.open_media(path) as container:
+    stream = media.first_stream(path, container, "audio")
+    if stream is None:
       return
-    stream = container.streams.audio[0]
-    zero_s = video.origin_s(container)
+    zero_s = media.origin_s(container)
     resampler, source = None, None
-    for packet in container.demux(stream):
-      with contextlib.suppress(av.InvalidDataError):
-        for frame in packet.decode():
-          if source != (frame.format.name, frame.layout.name, frame.sample_rate):
-            # Streams may change their layout midway; a resampler takes only one.
-            source = (frame.format.name, frame.layout.name, frame.sample_rate)
-            resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
-          time_s = None if frame.time is None else frame.time - zero_s
-          for piece in resampler.resample(frame):
-            yield time_s, piece.to_ndarray()[0]
-            time_s = None
+    for frame in media.decode(container, stream):
+      if source != (frame.format.name, frame.layout.name, frame.sample_rate):
+        # Streams may change their layout midway; a resampler takes only one.
+        source = (frame.format.name, frame.layout.name, frame.sample_rate)
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+      time_s = None if frame.time is None else frame.time - zero_s
+      for piece in resampler.resample(frame):
+        yield time_s, piece.to_ndarray()[0]
+        time_s = None
     for piece in resampler.resample(None) if resampler else ():
       yield None, piece.to_ndarray()[0]
 
@@ -113,7 +120,7 @@ def describe_spans(path: str | os.PathLike[str], span_s_N2: np.ndarray) -> tuple
   Raises:
     InputError: naming the file.
   """
-  with video.open_media(path) as container:
+  with media.open_media(path) as container:
     if not container.streams.audio:
       return (NO_SOUND,) * len(span_s_N2)
   measures = _Measures(span_s_N2)
@@ -187,10 +194,10 @@ def _flatness(windows: np.ndarray) -> np.ndarray:
 
 
 def _loudness(above_usual_db: float) -> str:
-  for limit_db, word in ((-12, "very quiet "), (-4, "quiet "), (4, ""), (12, "loud ")):
+  for limit_db, word in _LOUDNESS:
     if above_usual_db <= limit_db:
       return word
-  return "very loud "
+  return _LOUDEST
 
 
 def _kind(flatness: float, spread_db: float) -> str:

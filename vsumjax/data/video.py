@@ -1,13 +1,10 @@
 """Frames of a media file, decoded once, in order, holding one frame at a time.
 
-Time 0 is where a player starts: the start time of the container, which streams such as MPEG-TS do
-not put at zero. Packets that cannot be decoded are passed over, as players do; a file that stops
-well before the length it states is an error.
+Times count as `media` says. A file that stops well before the length it states is an error.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator, Sequence
@@ -15,6 +12,7 @@ from collections.abc import Iterator, Sequence
 import av
 import numpy as np
 
+from vsumjax import media
 from vsumjax.types import InputError
 
 _MISSING_TAIL_S = 1.0  # a stated length may be this much longer than what the packets cover
@@ -35,36 +33,16 @@ class MediaInfo:
   has_audio: bool
 
 
-@contextlib.contextmanager
-def open_media(path: str | os.PathLike[str]) -> Iterator[av.container.InputContainer]:
-  """Opens a media file. Errors of FFmpeg, now and while it is open, become InputError."""
-  try:
-    # Only the decoded text of metadata may fail on odd bytes, and nothing here reads it.
-    with av.open(os.fspath(path), metadata_errors="replace") as container:
-      yield container
-  except av.InvalidDataError:
-    raise InputError(
-      f"{path}: not a video or sound file, or a broken one; try to play it, then convert it to mp4"
-    ) from None
-  except (av.FFmpegError, OSError) as error:
-    raise InputError(f"{path}: cannot read the file: {error.strerror}") from None
-
-
-def origin_s(container: av.container.InputContainer) -> float:
-  """The timestamp, in seconds, that is time 0 of the file."""
-  return (container.start_time or 0) / av.time_base
-
-
 def probe(path: str | os.PathLike[str]) -> MediaInfo:
   """Opens a video file and decodes its first frame.
 
   Raises:
     InputError: naming the file: missing, not media, no video stream, or no frame in it.
   """
-  with open_media(path) as container:
+  with media.reading(path), media.open_media(path) as container:
     stream = _video_stream(path, container)
     has_audio = bool(container.streams.audio)
-    frame = next(_frames(container, stream), None)
+    frame = next(media.decode(container, stream), None)
     if frame is None:
       raise InputError(f"{path}: holds no frame that can be decoded; convert it to mp4")
     height, width = _displayed(frame, (frame.height, frame.width))
@@ -100,7 +78,7 @@ def iter_frames(
     raise ValueError("times_s must be ascending")
   if not times_s:
     return
-  with open_media(path) as container:
+  with media.reading(path), media.open_media(path) as container:
     stream = _video_stream(path, container)
     scaler = av.video.reformatter.VideoReformatter()
     shown, waiting = None, 0
@@ -122,24 +100,17 @@ def iter_frames(
 
 
 def _video_stream(path: str | os.PathLike[str], container: av.container.InputContainer):
-  for stream in container.streams.video:
-    if not stream.disposition & av.stream.Disposition.attached_pic:  # a cover is no video
-      stream.thread_type = "AUTO"
-      return stream
-  raise InputError(f"{path}: has no video stream; give a file with a picture")
-
-
-def _frames(container, stream) -> Iterator[av.VideoFrame]:
-  for packet in container.demux(stream):
-    with contextlib.suppress(av.InvalidDataError):
-      yield from packet.decode()
+  stream = media.first_stream(path, container, "video")
+  if stream is None:
+    raise InputError(f"{path}: has no video stream; give a file with a picture")
+  return stream
 
 
 def _timed_frames(container, stream) -> Iterator[tuple[float, av.VideoFrame]]:
-  zero_s = origin_s(container)
+  zero_s = media.origin_s(container)
   step_s = 1 / float(stream.average_rate or stream.guessed_rate or 25)
   start_s = -step_s
-  for frame in _frames(container, stream):
+  for frame in media.decode(container, stream):
     # A frame without a time, as in streams that were never in a container, follows the one before.
     start_s = start_s + step_s if frame.time is None else frame.time - zero_s
     yield start_s, frame
@@ -170,7 +141,7 @@ def _stated_duration_s(container, stream=None) -> float | None:
 
 
 def _measured_duration_s(path: str | os.PathLike[str]) -> float:
-  with open_media(path) as container:
+  with media.reading(path), media.open_media(path) as container:
     end_s = max(_packet_ends_s(container, _video_stream(path, container)), default=0.0)
   if end_s <= 0:
     raise InputError(f"{path}: its frames have no times; convert it to mp4")
@@ -178,7 +149,7 @@ def _measured_duration_s(path: str | os.PathLike[str]) -> float:
 
 
 def _packet_ends_s(container, *streams) -> Iterator[float]:
-  zero_s = origin_s(container)
+  zero_s = media.origin_s(container)
   for packet in container.demux(*streams):
     if packet.pts is not None:
       yield float((packet.pts + (packet.duration or 0)) * packet.time_base) - zero_s
@@ -189,7 +160,7 @@ def _check_whole(path: str | os.PathLike[str], container) -> None:
   stated_s = _stated_duration_s(container)
   if stated_s is None:
     return
-  with open_media(path) as again:
+  with media.reading(path), media.open_media(path) as again:
     end_s = max(_packet_ends_s(again), default=0.0)
   if stated_s - end_s > _MISSING_TAIL_S:
     raise InputError(

@@ -12,7 +12,7 @@ import rich.console
 import rich.rule
 
 from vsumjax.config import load_config
-from vsumjax.data import fake, prompt, tokenizer, transcript
+from vsumjax.data import audio, fake, prompt, tokenizer, transcript
 from vsumjax.data.manifest import Manifest, load_manifest
 from vsumjax.jobs.cache_teacher import cache_teacher
 from vsumjax.jobs.evaluate import Evaluation, evaluate
@@ -20,7 +20,7 @@ from vsumjax.jobs.summarize import summarize
 from vsumjax.jobs.train import train
 from vsumjax.progress import progress
 
-NUM_MARKERS = 16
+_VOCAB_SIZE, _NUM_MARKERS = 1024, 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,20 +28,18 @@ class Chain:
   """Where the stages of one chain lie and which config they take.
 
   config_file: with `get_config("stage,key=value,...")`, as configs/demo.py.
-  root: folder of the chain; holds corpus/, tokenizer.model and a workdir and cache a stage.
+  root: folder of the chain, with a workdir and a cache for each stage.
+  corpus: folder with corpus/ and tokenizer.model; see `make_corpus`.
   """
 
   config_file: Path
   root: Path
+  corpus: Path
   seed: int = 0
-
-  @property
-  def manifest(self) -> Path:
-    return self.root / "corpus" / "manifest.jsonl"
 
   def config(self, stage: str, **options: str) -> str:
     """What `--config` takes for a stage."""
-    pairs = {"root": str(self.root), "seed": str(self.seed)} | options
+    pairs = {"root": self.root, "corpus": self.corpus, "seed": self.seed} | options
     return f"{self.config_file}:{stage}," + ",".join(f"{k}={v}" for k, v in pairs.items())
 
   def train(self, stage: str, workdir: str = "", **options: str) -> Path:
@@ -51,39 +49,34 @@ class Chain:
     return cache_teacher(self.root / stage, self.root / f"{stage}_cache")
 
 
-def make_corpus(root: Path, config: fake.FakeConfig) -> None:
+def make_corpus(root: Path, config: fake.FakeConfig) -> Manifest:
   """Videos, transcripts and labels in root/corpus, and a tokenizer of their words in root."""
   with progress("make videos") as update:
     manifest = load_manifest(fake.make_corpus(root / "corpus", config, update))
   path = root / "tokenizer.model"
   if not path.exists():
-    vocab_size = 1024
-    tokenizer.train_tokenizer(_texts(manifest), path, vocab_size, NUM_MARKERS)
+    tokenizer.train_tokenizer(_texts(manifest), path, _VOCAB_SIZE, _NUM_MARKERS)
+  return manifest
 
 
 def _texts(manifest: Manifest) -> Iterable[str]:
   """Every text a prompt of the training split is made of."""
   yield prompt.TEMPLATE
+  yield from audio.PHRASES
   for video in manifest.of_split("train"):
     yield video.title
     if video.transcript is not None:
       yield from (cue.text for cue in transcript.load_srt(video.transcript))
 
 
-def train_chain(chain: Chain) -> None:
-  """teacher (CE) -> cache -> mentor (CE + φ KL) -> cache -> student (CE + φ KL + ψ KL)."""
-  for stage in ("teacher", "mentor"):
-    chain.train(stage)
-    chain.cache(stage)
-  chain.train("student")
-
-
-def run_demo(chain: Chain, corpus: fake.FakeConfig) -> Evaluation:
+def run_demo(config_file: Path, root: Path, seed: int) -> Evaluation:
   """Runs every stage that is not finished; prints the scores and where the results lie."""
-  root = chain.root
+  chain = Chain(config_file, root, root, seed)
   started = time.monotonic()
   stages: dict[str, Callable[[], object]] = {
-    "a corpus of videos with sound, words and 20 annotators": lambda: make_corpus(root, corpus),
+    "a corpus of videos with sound, words and 20 annotators": lambda: make_corpus(
+      root, fake.FakeConfig()
+    ),
     "teacher: cross entropy": lambda: chain.train("teacher"),
     "cache of the teacher's logits": lambda: chain.cache("teacher"),
     "mentor: cross entropy + KL to the teacher": lambda: chain.train("mentor"),
@@ -96,7 +89,7 @@ def run_demo(chain: Chain, corpus: fake.FakeConfig) -> Evaluation:
   _heading("7/8 held-out videos", started)
   result = evaluate(root / "student", root / "evaluation")
   _heading("8/8 a summary of a held-out video", started)
-  video = load_manifest(chain.manifest).of_split("test")[0]
+  video = load_manifest(root / "corpus" / "manifest.jsonl").of_split("test")[0]
   summarize(
     video.media, root / "student", root / "summary", title=video.title, transcript=video.transcript
   )

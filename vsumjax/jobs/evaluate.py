@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -82,7 +83,7 @@ def evaluate(
     "without": sorted(without),
   }
   if out is not None:
-    write_atomically(out / "evaluation.json", json.dumps(about | _as_json(result), indent=1))
+    write_atomically(out / "evaluation.json", json.dumps(about | _as_json(result), indent=1, allow_nan=False))
   if show:
     lacking = f", without {' and '.join(sorted(without))}" if without else ""
     print_table(f"{len(labels)} videos of split {split}{lacking}", result)
@@ -109,9 +110,9 @@ def print_table(title: str, result: Evaluation) -> None:
 def _as_json(result: Evaluation) -> dict[str, Sequence[dict]]:
   def rows(group: Sequence[protocols.Row]) -> list[dict]:
     return [
-      dataclasses.asdict(row)
-      | {"share_of_ceiling": protocols.share_of_ceiling(row, result.context)}
+      dataclasses.asdict(row) | {"share_of_ceiling": None if math.isnan(share) else share}
       for row in group
+      for share in (protocols.share_of_ceiling(row, result.context),)
     ]
 
   return {"exits": rows(result.exits), "context": rows(result.context)}

@@ -36,14 +36,17 @@ def summarize(
     InputError: the video or transcript cannot be read, or the share is out of range. Nothing of the
       summary is written then.
   """
-  video.probe(media)  # before the model is loaded: a wrong file name should not take seconds
+  # Before the model is loaded: a wrong file name should not take seconds.
+  select.check_share(share)
+  video.probe(media)
+  transcript = _find_transcript(media, transcript)
   student = load_student(checkpoint)
   item = Video(
     id=media.stem,
     media=media,
     title=title or media.stem.replace("_", " "),
     split="",
-    transcript=_find_transcript(media, transcript),
+    transcript=transcript,
     labels=None,
   )
   summary = _score(student, item, share)

@@ -25,7 +25,8 @@ class GemmaConfig:
   query_scale: queries are multiplied by query_scale ** -0.5 (256; 144 in Gemma 2 27B).
   attention_cap, final_cap: soft caps of logits; 0 is none (50 and 30 in Gemma 2).
   post_norms: norms after attention and after the mlp (Gemma 2).
-  sliding_window: tokens a query sees back on layers 0, 2, 4, ...; 0 is all (4096 in Gemma 2).
+  sliding_window: tokens a query sees back on layers 0, 2, 4, ... outside of its own block; 0 is
+    all (4096 in Gemma 2).
   """
 
   vocab_size: int
@@ -120,14 +121,13 @@ class Block(nn.Module):
     x_BTD: jax.Array,
     is_local: jax.Array,
     position_BT: jax.Array,
-    mask_BTU: jax.Array,
+    masks_BTU: tuple[jax.Array, jax.Array],
     score_pos_BN: jax.Array,
   ) -> tuple[jax.Array, jax.Array]:
     c = self.config
     x_BTD = constrain(x_BTD, "batch", None, None)
-    if c.sliding_window:
-      near_BTU = attention.window_mask(position_BT, c.sliding_window)
-      mask_BTU &= near_BTU | ~is_local
+    global_BTU, local_BTU = masks_BTU
+    mask_BTU = jnp.where(is_local, local_BTU, global_BTU)
     y_BTD = layers.RMSNorm(name="pre_attention_norm")(x_BTD)
     y_BTD = Attention(c, name="attn")(y_BTD, position_BT, mask_BTU)
     if c.post_norms:
@@ -139,6 +139,18 @@ class Block(nn.Module):
       y_BTD = layers.RMSNorm(name="post_ffw_norm")(y_BTD)
     x_BTD += y_BTD
     return x_BTD, jnp.take_along_axis(x_BTD, score_pos_BN[:, :, None], axis=1)
+
+
+def attention_masks(
+  config: GemmaConfig, input_mask_BT: Bool[Array, "B T"], mask_ar_BT: Int[Array, "B T"]
+) -> tuple[Bool[Array, "B T T"], Bool[Array, "B T T"]]:
+  """The masks of global and of local layers; the same where the config has no sliding window."""
+  mask_BTT = attention.make_attention_mask(input_mask_BT, mask_ar_BT)
+  if not config.sliding_window:
+    return mask_BTT, mask_BTT
+  position_BT = attention.positions(input_mask_BT)
+  near_BTT = attention.window_mask(position_BT, mask_ar_BT, config.sliding_window)
+  return mask_BTT, mask_BTT & near_BTT
 
 
 class Gemma(nn.Module):
@@ -174,9 +186,9 @@ class Gemma(nn.Module):
   ) -> Float[Array, "L B N D"]:
     """The residual stream after every layer, at the score positions only."""
     is_local_L = jnp.arange(self.config.depth) % 2 == 0
-    mask_BTT = attention.make_attention_mask(input_mask_BT, mask_ar_BT)
     position_BT = attention.positions(input_mask_BT)
-    _, read_LBND = self.layers(x_BTD, is_local_L, position_BT, mask_BTT, score_pos_BN)
+    masks_BTT = attention_masks(self.config, input_mask_BT, mask_ar_BT)
+    _, read_LBND = self.layers(x_BTD, is_local_L, position_BT, masks_BTT, score_pos_BN)
     return read_LBND
 
   def logits_of(self, read_BND: jax.Array, ids: tuple[int, ...]) -> jax.Array:

@@ -29,13 +29,18 @@ def make_attention_mask(
   return (block_BT[:, None, :] <= block_BT[:, :, None]) & input_mask_BT[:, None, :]
 
 
-def window_mask(position_BT: Int[Array, "B T"], window: int) -> Bool[Array, "B T T"]:
-  """Keys less than `window` positions before the query, and all later ones.
+def window_mask(
+  position_BT: Int[Array, "B T"], mask_ar_BT: Int[Array, "B T"], window: int
+) -> Bool[Array, "B T T"]:
+  """Keys less than `window` positions before the query, or in the query's own block.
 
-  Only the past is cut, as in transformers' Gemma 2: what lies ahead is the block mask's business.
-  Example, window 2, positions [0, 1, 2]: [[1, 1, 1], [1, 1, 1], [0, 1, 1]].
+  As in transformers' PaliGemma 2: a bidirectional prefix sees itself whole, and only what follows
+  it loses sight of the past. What lies ahead is `make_attention_mask`'s business. Example, window
+  2, mask_ar = [0, 0, 1, 1]: [[1, 1, 1, 1], [1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 1, 1]].
   """
-  return position_BT[:, None, :] > position_BT[:, :, None] - window
+  block_BT = jnp.cumsum(mask_ar_BT, axis=1)
+  near_BTT = position_BT[:, None, :] > position_BT[:, :, None] - window
+  return near_BTT | (block_BT[:, None, :] == block_BT[:, :, None])
 
 
 def positions(input_mask_BT: Bool[Array, "B T"]) -> Int[Array, "B T"]:

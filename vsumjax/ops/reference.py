@@ -59,7 +59,9 @@ def cross_entropy(logits: np.ndarray, targets: np.ndarray, weight: np.ndarray) -
   total = 0.0
   for i in np.ndindex(weight.shape):
     if weight[i]:
-      total -= weight[i] * sum(t * np.log(p) for t, p in zip(targets[i], _softmax(logits[i])))
+      total -= weight[i] * sum(
+        t * np.log(p) for t, p in zip(targets[i], _softmax(logits[i]), strict=True)
+      )
   return total, weight.sum()
 
 

@@ -18,6 +18,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
+from vsumjax import media
 from vsumjax.files import replacing
 from vsumjax.types import InputError
 
@@ -51,14 +52,14 @@ class _Source:
     self.stream = stream
     self._path = path
     self._container = container
-    self._origin_s = (container.start_time or 0) / av.time_base  # broadcasts start anywhere
+    self._origin_s = media.origin_s(container)
 
   def time_s(self, frame) -> float:
     return float(frame.pts * frame.time_base) - self._origin_s
 
   def frames_from(self, start_s: float) -> Iterator[av.VideoFrame | av.AudioFrame]:
     """Frames in order, from one that begins at or before a time, or else from the first."""
-    with _reading(self._path):
+    with media.reading(self._path):
       # A coarse index may lead past the time asked for: then from further back, at last from 0.
       for time_s in (start_s, start_s - SEEK_LEAD_S, 0.0):
         self._seek(time_s)
@@ -75,10 +76,9 @@ class _Source:
     self._container.seek(offset, stream=self.stream)
 
   def _decode(self) -> Iterator[av.VideoFrame | av.AudioFrame]:
-    for packet in self._container.demux(self.stream):
-      # A damaged packet is passed over: the frame before it stays, and the sound is silent.
-      with contextlib.suppress(av.FFmpegError):
-        yield from (frame for frame in packet.decode() if frame.pts is not None)
+    # After a damaged packet the frame before it stays, and the sound is silent.
+    frames = media.decode(self._container, self.stream)
+    return (frame for frame in frames if frame.pts is not None)
 
 
 def render_summary(
@@ -110,7 +110,7 @@ def render_summary(
     if video is None:
       raise InputError(f"{path_in}: holds no video stream")
     pictures = _pictures(video, span_s_K2)
-    with _reading(path_in):
+    with media.reading(path_in):
       first = next(pictures, None)
     if first is None:
       raise InputError(f"{path_in}: no frame of its video can be decoded")
@@ -268,30 +268,7 @@ def _joined(span_s_K2: Array) -> Array:
 
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike[str], kind: str) -> Iterator[_Source | None]:
-  """The first stream of a kind, or None if the file has none; a cover picture is no video."""
-  with contextlib.ExitStack() as stack:
-    with _reading(path):
-      # Only the text of metadata may fail on odd bytes, and nothing here reads it.
-      container = stack.enter_context(av.open(os.fspath(path), metadata_errors="replace"))
-    cover = av.stream.Disposition.attached_pic
-    streams = [s for s in getattr(container.streams, kind) if not s.disposition & cover]
-    stream = next(iter(streams), None)
-    if stream is None:
-      yield None
-    elif stream.codec_context is None:
-      raise InputError(f"{path}: its {kind} is in a format that cannot be decoded")
-    else:
-      stream.thread_type = "AUTO"
-      yield _Source(path, container, stream)
-
-
-@contextlib.contextmanager
-def _reading(path: str | os.PathLike[str]) -> Iterator[None]:
-  try:
-    yield
-  except FileNotFoundError:
-    raise InputError(f"{path}: there is no such file") from None
-  except av.InvalidDataError:
-    raise InputError(f"{path}: no video or a broken one; convert it to mp4 and try again") from None
-  except (av.FFmpegError, OSError) as error:
-    raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+  """The first stream of a kind, or None if the file has none."""
+  with media.open_media(path) as container:
+    stream = media.first_stream(path, container, kind)
+    yield stream and _Source(path, container, stream)

@@ -53,6 +53,12 @@ def knapsack(values_N: Array, costs_N: Array, budget: int) -> Array:
   return selected_N
 
 
+def check_share(share: float) -> None:
+  """Raises InputError if a share of a video is outside (0, 1]."""
+  if not 0 < share <= 1:
+    raise InputError(f"share of the video to keep must be above 0 and at most 1, not {share}")
+
+
 def select_summary(score_N: Array, span_s_N2: Array, share: float) -> Array:
   """The segments with the largest sum of scores that last no longer than a share of all of them.
 
@@ -71,8 +77,7 @@ def select_summary(score_N: Array, span_s_N2: Array, share: float) -> Array:
     InputError: the share is outside (0, 1], there is no segment, a span does not run forward, or a
       score is not a finite number >= 0.
   """
-  if not 0 < share <= 1:
-    raise InputError(f"share of the video to keep must be above 0 and at most 1, not {share}")
+  check_share(share)
   score_N, span_s_N2 = np.asarray(score_N, np.float64), np.asarray(span_s_N2, np.float64)
   _check_segments(score_N, span_s_N2)
   costs_ms_N = np.rint(1000 * (span_s_N2[:, 1] - span_s_N2[:, 0])).astype(np.int64)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,12 @@ class TrainConfig:
   eval_every: int
   log_every: int
 
+  def __post_init__(self) -> None:
+    for field in dataclasses.fields(self):
+      value, least = getattr(self, field.name), 0 if field.name == "seed" else 1
+      if value < least:
+        raise InputError(f"train.{field.name}: {value} is less than {least}")
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -50,7 +57,7 @@ class Run:
   init_state: Callable[[], TrainState]
   train_step: Callable[[TrainState, Batch], tuple[TrainState, Any]]
   eval_step: Callable[[Any, Batch], Any]
-  train_batches: Callable[[int], Iterator[Batch]]
+  train_batches: Callable[[int], Generator[Batch]]
   eval_batches: Callable[[], Iterator[Batch]]
   meta: Mapping[str, Any]
 
@@ -60,28 +67,33 @@ def train(run: Run, workdir: Path, on_progress: OnProgress) -> TrainState:
 
   Raises:
     InputError: if the checkpoint there belongs to another run, naming what differs.
-    FloatingPointError: on a loss that is not finite, naming the step and its examples.
+    FloatingPointError: on a loss or gradient that is not finite, naming the step and its examples.
   """
   config = run.config
   saver = checkpoints.Checkpoints(workdir)
   log = metrics.MetricsFile(workdir / "metrics.jsonl")
   try:
-    state, step = _start(run, saver)
+    resumed = saver.latest_step()
+    step = resumed or 0
+    state = run.init_state() if resumed is None else _restore(run, saver, step)
     log.truncate_after(step)
-    batches = run.train_batches(step)
     pending = _Pending(run, log, on_progress)
-    with sharding.use_mesh(run.mesh, run.rules), jax.transfer_guard("disallow"):
+    with (
+      contextlib.closing(run.train_batches(step)) as batches,
+      sharding.use_mesh(run.mesh, run.rules),
+      jax.transfer_guard("disallow"),
+    ):
       # The order of operations below is fixed: what is saved at a step is the state before that
-      # step's batch is drawn, so that a resumed run draws it again.
+      # step's batch is drawn, so that a resumed run draws it again. It evaluates before it saves:
+      # at the step a run resumes from, all that was due is done.
       while True:
         last = step == config.num_steps
-        if step % config.eval_every == 0 or last:
+        if (step % config.eval_every == 0 or last) and step != resumed:
           pending.flush()
           log.append(step, evaluate(run, state.params))
-        if step % config.checkpoint_every == 0 or last:
+        if (step % config.checkpoint_every == 0 or last) and step != resumed:
           pending.flush()
-          if saver.latest_step() != step:
-            saver.save(state, step, run.meta)
+          saver.save(state, step, run.meta)
         if last:
           return state
         started = time.monotonic()
@@ -115,12 +127,9 @@ def check_meta(saved: Mapping[str, Any], current: Mapping[str, Any], where: Path
       )
 
 
-def _start(run: Run, saver: checkpoints.Checkpoints) -> tuple[TrainState, int]:
-  step = saver.latest_step()
-  if step is None:
-    return run.init_state(), 0
+def _restore(run: Run, saver: checkpoints.Checkpoints, step: int) -> TrainState:
   check_meta(saver.load_meta(step), run.meta, saver.path / str(step))
-  return saver.restore(step, run.abstract), step
+  return saver.restore(step, run.abstract)
 
 
 class _Pending:
@@ -143,8 +152,11 @@ class _Pending:
     self._entry = None
     values = jax.device_get(step_metrics)
     total, weight = values["loss"]
-    if not math.isfinite(total):
-      raise FloatingPointError(f"loss is {total} at step {step}; examples {example.tolist()}")
+    for name in ("loss", "grad_norm"):
+      if not math.isfinite(values[name][0]):
+        raise FloatingPointError(
+          f"{name} is {values[name][0]} at step {step}; examples {example.tolist()}"
+        )
     self._mean.add(values | {"data_wait_ms": (1e3 * waited_s, 1.0)})
     self._on_progress(step, self._config.num_steps, f"loss {total / max(weight, 1e-6):.3f}")
     if step % self._config.log_every == 0 or step == self._config.num_steps:

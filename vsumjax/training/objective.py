@@ -39,6 +39,8 @@ class TeacherConfig:
   def __post_init__(self) -> None:
     if self.direction not in DIRECTIONS:
       raise InputError(f"objective.teachers.direction: {self.direction!r} is none of {DIRECTIONS}")
+    if not self.temperature > 0:
+      raise InputError(f"objective.teachers.temperature: {self.temperature} is not above 0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +50,13 @@ class ObjectiveConfig:
   ce_weight: float
   exit_weights: tuple[float, ...]
   teachers: tuple[TeacherConfig, ...]
+
+  def __post_init__(self) -> None:
+    if not (sum(self.exit_weights) > 0 and min(self.exit_weights) >= 0):
+      raise InputError(f"objective.exit_weights: {self.exit_weights} must be >= 0, not all 0")
+    names = [teacher.name for teacher in self.teachers]
+    if len(set(names)) < len(names):
+      raise InputError(f"objective.teachers.name: {names} must differ from each other")
 
 
 def compute_loss(

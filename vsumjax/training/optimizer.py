@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
 import optax
+
+from vsumjax.types import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +21,17 @@ class OptimizerConfig:
   weight_decay: float
   clip_norm: float
   b2: float = 0.95
+
+  def __post_init__(self) -> None:
+    for name, low, high in (
+      ("learning_rate", 0, math.inf),
+      ("warmup", 0, 1),
+      ("weight_decay", 0, math.inf),
+      ("clip_norm", 0, math.inf),
+      ("b2", 0, 1),
+    ):
+      if not low <= getattr(self, name) <= high:
+        raise InputError(f"optimizer.{name}: {getattr(self, name)} is not in {low} .. {high}")
 
 
 def build_schedule(config: OptimizerConfig, num_steps: int) -> optax.Schedule:

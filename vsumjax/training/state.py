@@ -51,7 +51,7 @@ def with_shardings(boxed: Any, mesh: Mesh, rules: sharding.LogicalRules) -> Any:
 
 
 def params_digest(params: Any) -> str:
-  """blake2b-16 (hex) over path, dtype, shape and bytes of every leaf, one leaf in memory at a time."""
+  """blake2b-16 (hex) over path, dtype, shape and bytes of every leaf, one leaf at a time."""
   digest = hashlib.blake2b(digest_size=16)
   leaves, _ = jax.tree_util.tree_flatten_with_path(params)
   for path, leaf in sorted(leaves, key=lambda item: jax.tree_util.keystr(item[0])):

@@ -41,7 +41,7 @@ def make_train_step(
 def make_eval_step(
   model: VideoSummaryStudent, objective: ObjectiveConfig
 ) -> Callable[[object, Batch], Metrics]:
-  """Cross entropy of every exit on a batch, as (sum, weight) pairs."""
+  """Cross entropy on a batch, as (sum, weight): `loss` of all exits, `ce` of the last."""
   labels_only = ObjectiveConfig(1.0, objective.exit_weights, ())
 
   def eval_step(params: object, batch: Batch) -> Metrics:
