@@ -1,4 +1,8 @@
-"""Eight CPU devices, executed shape annotations, no silent rank promotion."""
+"""Eight CPU devices, executed shape annotations, no silent rank promotion; a tiny trained model."""
+
+import json
+import logging
+import warnings
 
 import jax
 import pytest
@@ -9,7 +13,14 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-from vsumjax import sharding  # noqa: E402  (after the hook)
+from vsumjax import cli, config, sharding, testing  # noqa: E402  (after the hook)
+from vsumjax.data import audio, fake, prompt, tokenizer  # noqa: E402
+from vsumjax.jobs.train import train  # noqa: E402
+
+CORPUS = fake.FakeConfig(
+  num_train=3, num_validation=1, num_test=2, num_annotators=3, min_s=8, max_s=12, height=32,
+  width=48, fps=5,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -17,3 +28,102 @@ def one_device():
   """Within it, `constrain` acts on a mesh of one device."""
   with sharding.use_mesh(sharding.build_mesh(sharding.MeshConfig(), jax.devices()[:1])) as mesh:
     yield mesh
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+  """A folder with manifest.jsonl, six short videos in media/ and tokenizer.model; don't change."""
+  root = tmp_path_factory.mktemp("corpus")
+  fake.make_corpus(root, CORPUS)
+  texts = [prompt.TEMPLATE, *audio.PHRASES, "the quick farmer smashes a golden record"]
+  tokenizer.train_tokenizer(texts, root / "tokenizer.model", vocab_size=360, num_markers=4)
+  return root
+
+
+@pytest.fixture(scope="session")
+def config_values(corpus):
+  """`config_values(**changes)`: a tiny config as nested dicts; keys as "train.seed"."""
+
+  def build(**changes):
+    values = {
+      "tokenizer": str(corpus / "tokenizer.model"),
+      "model": config.to_dict(testing.tiny_config()),
+      "prompt": {
+        "window": 2,
+        "segment_s": 2.0,
+        "frames_per_segment": 1,
+        "tokens_per_frame": 4,
+        "image_size": 16,
+        "text_tokens": 64,
+        "title_tokens": 8,
+        "score_tokens": ("1", "2", "3", "4", "5"),
+      },
+      "data": {"manifest": str(corpus / "manifest.jsonl"), "num_threads": 2},
+      "train": {
+        "num_steps": 6,
+        "batch_size": 8,
+        "seed": 0,
+        "checkpoint_every": 2,
+        "eval_every": 3,
+        "log_every": 1,
+      },
+      "optimizer": {
+        "learning_rate": 3e-3,
+        "warmup": 0.1,
+        "weight_decay": 0.05,
+        "clip_norm": 1.0,
+      },
+      "objective": {"ce_weight": 1.0, "exit_weights": (1.0, 0.5, 2.0), "teachers": ()},
+    }
+    values["model"]["llm"]["vocab_size"] = 512
+    for key, value in changes.items():
+      *groups, name = key.split(".")
+      group = values
+      for part in groups:
+        group = group.setdefault(part, {})
+      group[name] = value
+    return values
+
+  return build
+
+
+@pytest.fixture(scope="session")
+def make_config(config_values):
+  """`make_config(**{"train.seed": 3})`: the tiny ExperimentConfig, changed."""
+  return lambda **changes: config.build_config(config_values(**changes))
+
+
+@pytest.fixture(scope="session")
+def trained(make_config, tmp_path_factory):
+  """The finished workdir of a tiny model; don't change it."""
+  return train(make_config(), tmp_path_factory.mktemp("trained") / "teacher")
+
+
+@pytest.fixture(scope="session")
+def write_config():
+  """`write_config(path, values)`: a config file whose get_config returns these values."""
+
+  def write(path, values):
+    path.write_text(
+      "import json\nfrom ml_collections import ConfigDict\n"
+      f"def get_config():\n  return ConfigDict(json.loads({json.dumps(values)!r}))\n"
+    )
+    return path
+
+  return write
+
+
+@pytest.fixture
+def run_cli(capfd):
+  """`run_cli("train", "--config", ...)` -> (exit status, standard output, standard error)."""
+
+  def run(*argv):
+    capfd.readouterr()
+    try:
+      with warnings.catch_warnings():
+        status = cli.main([str(arg) for arg in argv])
+    finally:
+      logging.disable(logging.NOTSET)
+    return (status, *capfd.readouterr())
+
+  return run

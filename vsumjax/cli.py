@@ -23,11 +23,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def report(command: str, run: Callable[[], None], *, verbose: bool = False) -> int:
-  """Runs a job and turns what the user can mend into one line; returns the exit status."""
+  """Runs a job and turns what the user can mend into one line; returns the exit status.
+
+  A full disk or a folder without permission is of that kind; `verbose` shows where it happened.
+  """
   _quiet(verbose)
   try:
     run()
-  except (InputError, FloatingPointError) as error:
+  except (InputError, FloatingPointError, OSError) as error:
+    if verbose:
+      raise
     print(f"vsumjax {command}: {error}", file=sys.stderr)
     return 2
   except KeyboardInterrupt:
@@ -41,7 +46,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
   commands = parser.add_subparsers(dest="command", required=True)
   for add in (_add_train, _add_cache_teacher, _add_evaluate, _add_summarize):
     command = add(commands)
-    command.add_argument("--verbose", action="store_true", help="show the libraries' own logs")
+    command.add_argument("--verbose", action="store_true", help="show logs and tracebacks")
   # Only `train` takes config overrides, --config.train.seed=3: argparse can't declare them.
   overrides = [arg for arg in argv if arg.startswith(_CONFIG_PREFIX)]
   args = parser.parse_args([arg for arg in argv if arg not in overrides])

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import difflib
 import json
+import math
 import runpy
 import types
 import typing
@@ -45,6 +46,12 @@ class ExperimentConfig:
       raise InputError(
         f"prompt.image_size: {self.prompt.image_size} is not model.img.image_size, "
         f"{self.model.img.image_size}"
+      )
+    side, pooled = math.isqrt(self.model.img.num_patches), math.isqrt(self.prompt.tokens_per_frame)
+    if pooled**2 != self.prompt.tokens_per_frame or side % pooled:
+      raise InputError(
+        f"prompt.tokens_per_frame: {self.prompt.tokens_per_frame} is not the square of a number "
+        f"that divides {side}, the patches on a side of model.img"
       )
     if len(self.objective.exit_weights) != len(self.model.exits.layers):
       raise InputError(
@@ -109,11 +116,14 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-  """{"train": {"seed": 0}} -> {"train.seed": 0}."""
+  """{"train": {"seed": 0}} -> {"train.seed": 0}, and [{"seed": 0}] -> {"[0].seed": 0}."""
   flat = {}
   for name, value in values.items():
     if isinstance(value, Mapping):
       flat |= flatten(value, f"{prefix}{name}.")
+    elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+      for index, item in enumerate(value):
+        flat |= flatten(item, f"{prefix}{name}[{index}].")
     else:
       flat[prefix + name] = value
   return flat
@@ -132,11 +142,12 @@ def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Experi
   path, _, arg = spec.partition(":")
   if not Path(path).is_file():
     raise InputError(f"{path}: no such config file")
+  call = f"get_config({arg!r})" if arg else "get_config()"
   try:
     get_config = runpy.run_path(path)["get_config"]
-    values = get_config(arg).to_dict() if arg else get_config().to_dict()
-  except (KeyError, TypeError, ValueError, SyntaxError) as error:
-    raise InputError(f"{path}: get_config({arg!r}) failed: {error!r}") from error
+    values = (get_config(arg) if arg else get_config()).to_dict()
+  except Exception as error:  # the file is the user's own program: anything may go wrong in it
+    raise InputError(f"{path}: {call} failed: {error!r}") from error
   for key, text in (overrides or {}).items():
     _override(values, key, text)
   return build_config(values)

@@ -14,13 +14,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vsumjax import sharding
 from vsumjax.config import ExperimentConfig, build_config, flatten, to_dict
@@ -34,14 +36,11 @@ from vsumjax.training import checkpoints, loop, optimizer, state, step
 from vsumjax.training.objective import TeacherConfig
 from vsumjax.types import Batch, InputError, TeacherTargets
 
-# Where and how a run is computed may change between its restarts; what it computes may not.
-_FREE_ON_RESUME = (
-  "mesh.",
-  "rules.",
-  "tokenizer",
-  "data.manifest",
-  "data.num_",
-  "train.checkpoint_",
+# Where and how a run is computed may change between its restarts; what it computes may not. The
+# digests in the meta stand for what lies at a path.
+_FREE_ON_RESUME = re.compile(
+  r"mesh\..*|rules\..*|tokenizer|data\.(manifest|num_workers|num_threads|cache_bytes)"
+  r"|train\.checkpoint_every|objective\.teachers\[\d+\]\.(workdir|cache)"
 )
 
 
@@ -160,6 +159,8 @@ def build_run(experiment: Experiment) -> loop.Run:
     abstract = state.with_shardings(jax.eval_shape(init), experiment.mesh, experiment.rules)
   state_shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
   batch_sharding = sharding.batch_sharding(experiment.mesh, experiment.rules)
+  _check_divides(train.batch_size, experiment)
+  replicated = NamedSharding(experiment.mesh, PartitionSpec())
   parallel = {"process_index": jax.process_index(), "process_count": jax.process_count()}
   loading = {"num_workers": data.num_workers, "num_threads": data.num_threads}
 
@@ -176,12 +177,13 @@ def build_run(experiment: Experiment) -> loop.Run:
     train_step=jax.jit(
       step.make_train_step(model, config.objective, tx),
       in_shardings=(state_shardings, batch_sharding),
-      out_shardings=(state_shardings, None),
+      out_shardings=(state_shardings, replicated),
       donate_argnums=0,
     ),
     eval_step=jax.jit(
       step.make_eval_step(model, config.objective),
       in_shardings=(state_shardings.params, batch_sharding),
+      out_shardings=replicated,
     ),
     train_batches=lambda start: pipeline.training_batches(
       source,
@@ -197,6 +199,16 @@ def build_run(experiment: Experiment) -> loop.Run:
     ),
     meta=_meta(experiment, source, readers),
   )
+
+
+def _check_divides(batch_size: int, experiment: Experiment) -> None:
+  try:
+    sharding.batch_sharding(experiment.mesh, experiment.rules).shard_shape((batch_size,))
+  except ValueError:
+    raise InputError(
+      f"train.batch_size: {batch_size} rows do not divide among the devices of mesh "
+      f"{dict(experiment.mesh.shape)}"
+    ) from None
 
 
 def _open_cache(experiment: Experiment, teacher: TeacherConfig) -> teacher_cache.CacheReader:
@@ -216,8 +228,8 @@ def _meta(
   source: pipeline.WindowSource,
   teachers: tuple[teacher_cache.CacheReader, ...],
 ) -> dict[str, Any]:
-  flat = flatten(json.loads(json.dumps(to_dict(experiment.config))))
-  meta = {name: value for name, value in flat.items() if not name.startswith(_FREE_ON_RESUME)}
+  flat = _flat_config(experiment.config)
+  meta = {name: value for name, value in flat.items() if not _FREE_ON_RESUME.fullmatch(name)}
   return meta | {
     "manifest_digest": experiment.manifest.digest,
     "teacher_digests": [teacher.identity.teacher_digest for teacher in teachers],
@@ -227,13 +239,25 @@ def _meta(
   }
 
 
+def _flat_config(config: ExperimentConfig) -> dict[str, Any]:
+  """The config as it comes back from JSON, by full key."""
+  return flatten(json.loads(json.dumps(to_dict(config))))
+
+
 def load_finished(workdir: Path) -> dict[str, Any]:
   """FINISHED.json of a workdir; InputError if its training has not ended."""
   path = workdir / "FINISHED.json"
   if not path.exists():
     what = "training has not finished there" if workdir.is_dir() else "no such folder"
     raise InputError(f"{workdir}: {what} (FINISHED.json is missing)")
-  return json.loads(path.read_text())
+  return _load_json(path)
+
+
+def _load_json(path: Path) -> dict[str, Any]:
+  try:
+    return json.loads(path.read_text())
+  except (OSError, ValueError) as error:
+    raise InputError(f"{path}: cannot be read: {error}; train again in another folder") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,7 +269,9 @@ class Student:
   params_digest: str
 
   def scorer(self, batch_size: int) -> Scorer:
+    """A scorer of at least `batch_size` windows at once, as many on every device."""
     e = self.experiment
+    batch_size += -batch_size % e.mesh.size
     return Scorer(e.model, self.params, e.mesh, e.rules, batch_size)
 
 
@@ -261,7 +287,7 @@ def load_student(workdir: Path, manifest: str = "") -> Student:
       this version of the library lays out differently.
   """
   finished = load_finished(workdir)
-  config = build_config(json.loads((workdir / "config.json").read_text()))
+  config = build_config(_load_json(workdir / "config.json"))
   data = dataclasses.replace(config.data, manifest=manifest or config.data.manifest)
   config = dataclasses.replace(
     config, tokenizer=str(workdir / "tokenizer.model"), data=data, mesh=sharding.MeshConfig()
@@ -269,17 +295,24 @@ def load_student(workdir: Path, manifest: str = "") -> Student:
   experiment = build_experiment(config)
   saver = checkpoints.Checkpoints(workdir)
   try:
-    meta = saver.load_meta(finished["step"])
-    for name, value in {
-      "tokenizer_digest": experiment.tokenizer.digest,
-      "prompt_digest": experiment.prompt_digest,
-    }.items():
-      if meta[name] != value:
-        raise InputError(
-          f"{workdir}: {name} is {meta[name]} in the checkpoint and {value} here; "
-          "use the model with the prompt and tokenizer it was trained with"
-        )
+    _check_same_model(workdir, saver.load_meta(finished["step"]), experiment)
     params = saver.restore_params(finished["step"], experiment.abstract_params())
   finally:
     saver.close()
   return Student(experiment, params, finished["params_digest"])
+
+
+def _check_same_model(workdir: Path, saved: Mapping[str, Any], experiment: Experiment) -> None:
+  """Shapes alone do not tell a window of attention or a soft cap from another."""
+  flat = _flat_config(experiment.config)
+  here = {name: value for name, value in flat.items() if name.startswith(("model.", "prompt."))}
+  here |= {
+    "tokenizer_digest": experiment.tokenizer.digest,
+    "prompt_digest": experiment.prompt_digest,
+  }
+  for name, value in here.items():
+    if saved.get(name) != value:
+      raise InputError(
+        f"{workdir}: {name} is {saved.get(name)} in the checkpoint and {value} here; "
+        "use the model with the config, prompt and tokenizer it was trained with"
+      )

@@ -189,15 +189,19 @@ def batch_sharding(mesh: Mesh, rules: LogicalRules) -> NamedSharding:
 def to_global(local_batch: Any, mesh: Mesh, rules: LogicalRules) -> Any:
   """Global device arrays from this process's rows (NumPy, leading axis = rows)."""
   sharding = batch_sharding(mesh, rules)
-  return jax.tree.map(
-    lambda rows: jax.make_array_from_process_local_data(sharding, rows), local_batch
-  )
+  # With several processes JAX takes this for an implicit transfer; it is as explicit as can be.
+  with jax.transfer_guard_host_to_device("allow"):
+    return jax.tree.map(
+      lambda rows: jax.make_array_from_process_local_data(sharding, rows), local_batch
+    )
 
 
-def to_host(tree: Any, mesh: Mesh) -> Any:
-  """NumPy copies of global arrays, whole on every process."""
-  replicated = NamedSharding(mesh, PartitionSpec())
-  return jax.tree.map(np.asarray, jax.jit(lambda x: x, out_shardings=replicated)(tree))
+def to_host(x: jax.Array) -> np.ndarray:
+  """A NumPy copy of a global array, whole on every process; all of them must call it."""
+  if not x.is_fully_addressable:
+    replicated = NamedSharding(x.sharding.mesh, PartitionSpec())
+    x = jax.jit(lambda y: y, out_shardings=replicated)(x)
+  return np.asarray(jax.device_get(x))
 
 
 def describe(tree: Any, shardings: Any) -> str:

@@ -34,7 +34,7 @@ def cache_teacher(
   with progress(f"cache {out}") as update:
     for shard in writer.pending_shards():
       batches = pipeline.sequential_batches(
-        source, batch_size, start=shard.start, stop=shard.stop, num_threads=data.num_threads
+        source, scorer.batch_size, start=shard.start, stop=shard.stop, num_threads=data.num_threads
       )
       logits_BNC = []
       for batch, output in scorer.outputs(batches):

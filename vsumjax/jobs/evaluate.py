@@ -83,7 +83,9 @@ def evaluate(
     "without": sorted(without),
   }
   if out is not None:
-    write_atomically(out / "evaluation.json", json.dumps(about | _as_json(result), indent=1, allow_nan=False))
+    write_atomically(
+      out / "evaluation.json", json.dumps(about | _as_json(result), indent=1, allow_nan=False)
+    )
   if show:
     lacking = f", without {' and '.join(sorted(without))}" if without else ""
     print_table(f"{len(labels)} videos of split {split}{lacking}", result)

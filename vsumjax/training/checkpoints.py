@@ -51,6 +51,9 @@ class Checkpoints:
     )
 
   def load_meta(self, step: int) -> dict[str, Any]:
+    """Raises InputError if there is no checkpoint of that step."""
+    if step not in self._manager.all_steps():
+      raise InputError(f"{self.path}/{step}: no such checkpoint; train again in another folder")
     return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
 
   def restore(self, step: int, abstract: TrainState) -> TrainState:

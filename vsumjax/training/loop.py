@@ -57,7 +57,7 @@ class Run:
   init_state: Callable[[], TrainState]
   train_step: Callable[[TrainState, Batch], tuple[TrainState, Any]]
   eval_step: Callable[[Any, Batch], Any]
-  train_batches: Callable[[int], Generator[Batch]]
+  train_batches: Callable[[int], Generator[Batch, None, None]]
   eval_batches: Callable[[], Iterator[Batch]]
   meta: Mapping[str, Any]
 
@@ -71,7 +71,7 @@ def train(run: Run, workdir: Path, on_progress: OnProgress) -> TrainState:
   """
   config = run.config
   saver = checkpoints.Checkpoints(workdir)
-  log = metrics.MetricsFile(workdir / "metrics.jsonl")
+  log = metrics.MetricsFile(workdir / "metrics.jsonl", writes=jax.process_index() == 0)
   try:
     resumed = saver.latest_step()
     step = resumed or 0

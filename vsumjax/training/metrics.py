@@ -32,18 +32,20 @@ class Mean:
 class MetricsFile:
   """`metrics.jsonl`: one line a logged step, {"step": 10, "train/loss": 1.2, ...}."""
 
-  def __init__(self, path: Path) -> None:
-    self._path = path
+  def __init__(self, path: Path, *, writes: bool = True) -> None:
+    """writes: False on all processes of a run but one."""
+    self._path, self._writes = path, writes
 
   def truncate_after(self, step: int) -> None:
     """Drops lines of later steps: a resumed run writes them again."""
-    if self._path.exists():
+    if self._writes and self._path.exists():
       kept = [line for line in self.read() if line["step"] <= step]
       write_atomically(self._path, "".join(json.dumps(line) + "\n" for line in kept))
 
   def append(self, step: int, values: Mapping[str, float]) -> None:
-    with self._path.open("a") as file:
-      file.write(json.dumps({"step": step, **values}) + "\n")
+    if self._writes:
+      with self._path.open("a") as file:
+        file.write(json.dumps({"step": step, **values}) + "\n")
 
   def read(self) -> Iterable[dict]:
     lines = self._path.read_text().splitlines()

@@ -55,7 +55,7 @@ def params_digest(params: Any) -> str:
   digest = hashlib.blake2b(digest_size=16)
   leaves, _ = jax.tree_util.tree_flatten_with_path(params)
   for path, leaf in sorted(leaves, key=lambda item: jax.tree_util.keystr(item[0])):
-    array = np.asarray(jax.device_get(leaf))
+    array = sharding.to_host(leaf)
     name = jax.tree_util.keystr(path, simple=True, separator="/")
     digest.update(f"{name} {array.dtype} {array.shape} ".encode())
     digest.update(np.ascontiguousarray(array).tobytes())

@@ -1,0 +1,101 @@
+"""The schedule, what decays, and clipping."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from vsumjax import sharding, testing
+from vsumjax.training import optimizer, state
+from vsumjax.training.optimizer import OptimizerConfig, build_optimizer, build_schedule
+from vsumjax.types import InputError
+
+CONFIG = OptimizerConfig(learning_rate=0.1, warmup=0.2, weight_decay=0.5, clip_norm=1.0)
+
+
+def test_schedule_rises_to_the_peak_and_falls_to_zero():
+  rates = np.array([build_schedule(CONFIG, 50)(step) for step in range(51)])
+  assert rates[0] == 0
+  np.testing.assert_allclose(rates[:11], np.linspace(0, 0.1, 11), rtol=1e-6)
+  assert (np.diff(rates[10:]) < 0).all()
+  np.testing.assert_allclose(rates[30], 0.05, rtol=1e-6)  # half of the cosine
+  assert rates[50] == pytest.approx(0, abs=1e-8)
+
+
+@pytest.mark.parametrize(("warmup", "num_steps"), [(0.0, 1), (1.0, 1), (1.0, 8)])
+def test_schedule_of_few_steps_is_finite(warmup, num_steps):
+  schedule = build_schedule(dataclasses.replace(CONFIG, warmup=warmup), num_steps)
+  rates = [float(schedule(step)) for step in range(num_steps + 1)]
+  assert np.isfinite(rates).all()
+  assert 0 <= min(rates) <= max(rates) <= 0.1 + 1e-6
+
+
+# Weights of rank one per layer. All else is a matrix, or the table of embeddings.
+VECTORS = ("scale", "bias", "norm")
+
+
+@pytest.fixture(scope="module")
+def params():
+  mesh = sharding.build_mesh(sharding.MeshConfig(), jax.devices()[:1])
+  with sharding.use_mesh(mesh):
+    boxed = state.init_params(testing.tiny_model(), testing.random_batch(), jax.random.key(0))
+  return boxed
+
+
+def test_only_matrices_decay(params):
+  """With no gradient, decay alone moves a weight."""
+  tx = build_optimizer(CONFIG, 10)
+  opt_state = sharding.unbox(tx.init(params))  # as `init_state` does
+  params = jax.tree.map(lambda x: x + 1.0, sharding.unbox(params))
+  zeros = jax.tree.map(jnp.zeros_like, params)
+  for _ in range(2):  # the rate is 0 at the first step
+    updates, opt_state = tx.update(zeros, opt_state, params)
+  moved = {
+    jax.tree_util.keystr(path, simple=True, separator="/"): bool((update != 0).any())
+    for path, update in jax.tree_util.tree_flatten_with_path(updates)[0]
+  }
+  assert any(moved.values())
+  for name, moves in moved.items():
+    assert moves == (name.split("/")[-1] not in VECTORS), name
+  np.testing.assert_allclose(
+    updates["img"]["head"]["kernel"], -0.05 * 0.5 * params["img"]["head"]["kernel"], rtol=1e-5
+  )
+
+
+def test_boxed_and_plain_parameters_have_the_same_mask(params):
+  boxed, plain = optimizer._is_matrix(params), optimizer._is_matrix(sharding.unbox(params))
+  assert jax.tree.leaves(boxed) == jax.tree.leaves(plain)
+
+
+def test_large_gradients_are_clipped_together():
+  tx = build_optimizer(dataclasses.replace(CONFIG, weight_decay=0.0), 10)
+  params = {"a": jnp.zeros((1, 2)), "b": jnp.zeros((1, 2))}
+  large = {"a": jnp.full((1, 2), 300.0), "b": jnp.full((1, 2), 400.0)}
+  small = jax.tree.map(lambda g: g / optax.global_norm(large), large)
+
+  def moments(gradient):
+    _, opt_state = tx.update(gradient, tx.init(params), params)
+    return optax.tree_utils.tree_get(opt_state, "mu")
+
+  assert optax.global_norm(large) > 100 * optax.global_norm(small)
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), *map(moments, [large, small])
+  )
+
+
+@pytest.mark.parametrize(
+  ("field", "value"),
+  [
+    ("learning_rate", -1.0),
+    ("warmup", 1.5),
+    ("weight_decay", -0.1),
+    ("clip_norm", float("nan")),
+    ("b2", 2.0),
+  ],
+)
+def test_values_out_of_range_are_refused(field, value):
+  with pytest.raises(InputError, match=f"optimizer.{field}: {value} is not in"):
+    dataclasses.replace(CONFIG, **{field: value})
