@@ -18,7 +18,7 @@ from vsumjax.data import audio, fake, prompt, tokenizer  # noqa: E402
 from vsumjax.jobs.train import train  # noqa: E402
 
 CORPUS = fake.FakeConfig(
-  num_train=3, num_validation=1, num_test=2, num_annotators=3, min_s=8, max_s=12, height=32,
+  seed=1, num_train=3, num_validation=1, num_test=2, num_annotators=3, min_s=8, max_s=12, height=32,
   width=48, fps=5,
 )  # fmt: skip
 

@@ -68,7 +68,8 @@ def build_config(values: Mapping[str, Any], cls: type = ExperimentConfig, path: 
       holds a value of another type.
   """
   if not isinstance(values, Mapping) and not hasattr(values, "items"):
-    raise InputError(f"config key {path or '(top)'}: expected a group of keys, got {values!r}")
+    name = path.removesuffix(".") or "(top)"
+    raise InputError(f"config key {name}: expected a group of keys, got {values!r}")
   hints = typing.get_type_hints(cls)
   fields = {field.name: field for field in dataclasses.fields(cls)}
   for name in values:

@@ -109,7 +109,8 @@ def build_experiment(config: ExperimentConfig, devices: Any = None) -> Experimen
   """Loads the tokenizer and builds model and mesh.
 
   Raises:
-    InputError: if parts do not fit: a tokenizer larger than the model's vocabulary, say.
+    InputError: if parts do not fit: a tokenizer larger than the model's vocabulary, a prompt longer
+      than its budget.
   """
   tokenizer = load_tokenizer(config.tokenizer)
   if tokenizer.vocab_size > config.model.llm.vocab_size:
@@ -117,6 +118,9 @@ def build_experiment(config: ExperimentConfig, devices: Any = None) -> Experimen
       f"model.llm.vocab_size: {config.model.llm.vocab_size} is less than the "
       f"{tokenizer.vocab_size} pieces of {config.tokenizer}"
     )
+  # A prompt that does not fit is refused here, and not when the first batch is made.
+  nothing = prompt.SegmentText(said="", heard="")
+  prompt.layout(config.prompt, tokenizer, "", [nothing] * config.prompt.window)
   score_ids = tuple(tokenizer.piece_id(token) for token in config.prompt.score_tokens)
   model = VideoSummaryStudent(
     config.model, config.prompt.tokens_per_frame, tokenizer.image_id, score_ids
@@ -164,9 +168,11 @@ def build_run(experiment: Experiment) -> loop.Run:
   parallel = {"process_index": jax.process_index(), "process_count": jax.process_count()}
   loading = {"num_workers": data.num_workers, "num_threads": data.num_threads}
 
+  init_sharded = jax.jit(lambda: sharding.unbox(init()), out_shardings=state_shardings)
+
   def init_state() -> state.TrainState:
     with sharding.use_mesh(experiment.mesh, experiment.rules):
-      return jax.jit(lambda: sharding.unbox(init()), out_shardings=state_shardings)()
+      return init_sharded()
 
   return loop.Run(
     config=train,
@@ -293,7 +299,7 @@ def load_student(workdir: Path, manifest: str = "") -> Student:
     config, tokenizer=str(workdir / "tokenizer.model"), data=data, mesh=sharding.MeshConfig()
   )
   experiment = build_experiment(config)
-  saver = checkpoints.Checkpoints(workdir)
+  saver = checkpoints.Checkpoints(workdir, create=False)
   try:
     _check_same_model(workdir, saver.load_meta(finished["step"]), experiment)
     params = saver.restore_params(finished["step"], experiment.abstract_params())

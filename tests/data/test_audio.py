@@ -159,3 +159,28 @@ def test_real_clips(clips):
   spans = segments.cut(10.0, 2.0)
   told = audio.describe_spans(clips / "bikes_10s_no_audio.mp4", spans)
   assert told == (audio.NO_SOUND,) * 5
+
+
+def test_damaged_sound_is_passed_over(tmp_path, capfd):
+  signal = tone(10, 0.4)
+  data = write_media(tmp_path / "whole.mkv", samples=signal).read_bytes()
+  path = tmp_path / "damaged.mkv"
+  third = len(data) // 3
+  num_bad = 0
+  for seed in range(6):
+    path.write_bytes(data[:third] + np.random.default_rng(seed).bytes(300) + data[third + 300 :])
+    num_bad += _num_bad_packets(path)
+    assert sum(map(len, audio.iter_audio(path))) == pytest.approx(len(signal), abs=RATE / 5)
+  assert num_bad > 1
+  assert capfd.readouterr() == ("", "")
+
+
+def _num_bad_packets(path):
+  count = 0
+  with av.open(str(path)) as container:
+    for packet in container.demux(container.streams.audio[0]):
+      try:
+        packet.decode()
+      except av.FFmpegError:
+        count += 1
+  return count

@@ -102,3 +102,14 @@ def test_bad_segments_are_named():
       select.select_summary([1.0, bad], contiguous(2.0, 2.0), 0.5)
   with pytest.raises(InputError, match=r"segment 1 runs from 2\.0 s to 1\.0 s"):
     select.select_summary([1.0, 1.0], [[0.0, 2.0], [2.0, 1.0]], 0.5)
+
+
+@pytest.mark.parametrize("share", [1e-6, 0.15, 1, 1.0])
+def test_shares_of_a_video(share):
+  select.check_share(share)
+
+
+@pytest.mark.parametrize("share", [0, -0.1, 1.001, 2, float("nan"), float("inf")])
+def test_shares_that_are_none(share):
+  with pytest.raises(InputError, match=f"at most 1, not {share}"):
+    select.check_share(share)

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -21,12 +22,12 @@ def batch():
   batch = testing.random_batch(rows=3, window=2, teachers=2)
   weight = np.ones((3, 2), np.float32)
   weight[1, 1] = 0.0
-  return batch.replace(weight=weight)
+  return batch.replace(weight=jnp.asarray(weight))
 
 
 @pytest.fixture
 def output(batch):
-  logits = 2 * np.random.default_rng(1).normal(size=(3, *batch.targets.shape)).astype(np.float32)
+  logits = 2 * jax.random.normal(jax.random.key(1), (3, *batch.targets.shape))
   return StudentOutput(logits=logits, confidence=logits[..., 0])
 
 
@@ -42,11 +43,11 @@ def _kl(teacher, logits, cached, weight):
 def test_loss_is_the_weighted_sum_over_exits_and_teachers(output, batch):
   (total, weight), metrics = _loss(CONFIG, output, batch)
   cached = [np.asarray(t.score_logits) for t in batch.teachers]
-  targets, expected = np.asarray(batch.targets), 0.0
-  for exit_weight, logits in zip((1.0, 0.5, 2.0), output.logits, strict=True):
-    ce = reference.cross_entropy(logits, targets, batch.weight)[0]
-    kl_mentor = _kl(MENTOR, logits, cached[0], batch.weight)
-    kl_teacher = _kl(TEACHER, logits, cached[1], batch.weight)
+  targets, weight_BN, expected = np.asarray(batch.targets), np.asarray(batch.weight), 0.0
+  for exit_weight, logits in zip((1.0, 0.5, 2.0), np.asarray(output.logits), strict=True):
+    ce = reference.cross_entropy(logits, targets, weight_BN)[0]
+    kl_mentor = _kl(MENTOR, logits, cached[0], weight_BN)
+    kl_teacher = _kl(TEACHER, logits, cached[1], weight_BN)
     expected += exit_weight * (0.8 * ce + 0.5 * kl_mentor + 0.3 * kl_teacher)
   assert min(ce, kl_mentor, kl_teacher) > 0.1
   np.testing.assert_allclose(total, expected / 3.5, rtol=1e-5)
@@ -84,14 +85,12 @@ def test_another_number_of_exits_raises(output, batch):
 
 def test_padding_rows_change_nothing(output, batch):
   def padded(tree, axis):
-    return jax.tree.map(
-      lambda x: np.concatenate([x, np.full_like(x, np.nan)], axis=axis), jax.device_get(tree)
-    )
+    return jax.tree.map(lambda x: jnp.concatenate([x, jnp.full_like(x, jnp.nan)], axis=axis), tree)
 
   longer = batch.replace(
     targets=padded(batch.targets, 0),
     teachers=padded(batch.teachers, 0),
-    weight=np.concatenate([batch.weight, np.zeros_like(batch.weight)]),
+    weight=jnp.concatenate([batch.weight, jnp.zeros_like(batch.weight)]),
   )
   assert len(longer.targets) == 6
   wide = StudentOutput(padded(output.logits, 1), padded(output.confidence, 1))
@@ -99,7 +98,7 @@ def test_padding_rows_change_nothing(output, batch):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), short, long)
 
   def gradient(output, batch):
-    return jax.grad(lambda o: compute_loss(CONFIG, o, batch)[0][0])(output).logits
+    return jax.jit(jax.grad(lambda o: compute_loss(CONFIG, o, batch)[0][0]))(output).logits
 
   grads = np.asarray(gradient(wide, longer))
   np.testing.assert_allclose(grads[:, :3], gradient(output, batch), rtol=1e-6)

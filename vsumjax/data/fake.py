@@ -89,9 +89,9 @@ class FakeConfig:
   """
 
   seed: int = 0
-  num_train: int = 44
-  num_validation: int = 6
-  num_test: int = 14
+  num_train: int = 60
+  num_validation: int = 8
+  num_test: int = 24
   num_annotators: int = 20
   min_s: float = 20.0
   max_s: float = 60.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -38,9 +39,22 @@ class Readout:
     return SegmentScores(score=score_N, exit=exits_N, span_s=self.span_s_N2)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _forward(
+  model: VideoSummaryStudent,
+  mesh: jax.sharding.Mesh,
+  rules: sharding.LogicalRules,
+  params: Any,
+  batch: Batch,
+) -> StudentOutput:
+  """Compiled once for all scorers of a process that share model, mesh and batch size."""
+  with sharding.use_mesh(mesh, rules):
+    return model.apply({"params": params}, batch)
+
+
 @dataclasses.dataclass(frozen=True)
 class Scorer:
-  """A model on a mesh, jitted once for all its calls."""
+  """A model on a mesh."""
 
   model: VideoSummaryStudent
   params: Any
@@ -48,16 +62,12 @@ class Scorer:
   rules: sharding.LogicalRules
   batch_size: int
 
-  def __post_init__(self) -> None:
-    forward = jax.jit(lambda params, batch: self.model.apply({"params": params}, batch))
-    object.__setattr__(self, "_forward", forward)
-
   def outputs(self, batches: Iterator[Batch]) -> Iterator[tuple[Batch, StudentOutput]]:
     """Each host batch with its output on the host; the device is kept one batch ahead."""
     pending = None
     for batch in batches:
-      with sharding.use_mesh(self.mesh, self.rules):
-        output = self._forward(self.params, sharding.to_global(batch, self.mesh, self.rules))
+      on_device = sharding.to_global(batch, self.mesh, self.rules)
+      output = _forward(self.model, self.mesh, self.rules, self.params, on_device)
       if pending is not None:
         yield pending[0], jax.device_get(pending[1])
       pending = (batch, output)

@@ -23,11 +23,12 @@ Meta = Mapping[str, Any]
 class Checkpoints:
   """The checkpoints of one workdir, the newest `max_to_keep` of them."""
 
-  def __init__(self, workdir: Path, max_to_keep: int = 2) -> None:
+  def __init__(self, workdir: Path, *, max_to_keep: int = 2, create: bool = True) -> None:
+    """create: make the folder if it is missing; False to read only."""
     self.path = (workdir / "checkpoints").absolute()
     self._manager = ocp.CheckpointManager(
       self.path,
-      options=ocp.CheckpointManagerOptions(max_to_keep=max_to_keep),
+      options=ocp.CheckpointManagerOptions(max_to_keep=max_to_keep, create=create),
       item_handlers={
         "state": ocp.StandardCheckpointHandler(),
         "data": ocp.JsonCheckpointHandler(),

@@ -31,7 +31,7 @@ def make_train_step(
     grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     one = jnp.ones(())
-    metrics["grad_norm"] = (optax.global_norm(grads), one)
+    metrics["grad_norm"] = (optax.tree.norm(grads), one)
     params = optax.apply_updates(state.params, updates)
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
 

@@ -1,0 +1,112 @@
+"""`vsumjax cache-teacher`: the whole split, once, for one teacher."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from vsumjax.data import teacher_cache
+from vsumjax.experiment import load_student
+from vsumjax.inference.score import Scorer
+from vsumjax.jobs import cache_teacher as module
+from vsumjax.jobs.cache_teacher import cache_teacher
+from vsumjax.types import InputError
+
+BATCH = {"batch_size": 8, "shard_size": 3}
+
+
+@pytest.fixture(scope="module")
+def cache(trained, tmp_path_factory):
+  return cache_teacher(trained, tmp_path_factory.mktemp("cache"), **BATCH)
+
+
+def _files(folder):
+  return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_cache_holds_the_teachers_last_exit(trained, cache):
+  student = load_student(trained)
+  source = student.experiment.source("train")
+  readouts = student.scorer(8).read(source, lambda *update: None)
+  teacher_cache.verify(cache)
+  reader = teacher_cache.CacheReader(cache, {"teacher_digest": student.params_digest})
+  assert len(reader) == len(source) > 3
+  for example, (video, first) in enumerate(source.windows):
+    logits_ENC = readouts[video].logits_ENC[:, first : first + 2]
+    cached = reader[example][: logits_ENC.shape[1]]
+    np.testing.assert_allclose(cached, logits_ENC[-1], atol=1e-4)
+    assert np.abs(cached - logits_ENC[0]).max() > 1e-2  # not another exit's
+
+
+def test_an_interrupted_cache_goes_on_where_it_stopped(trained, cache, tmp_path, monkeypatch):
+  writes = []
+  write_shard = teacher_cache.CacheWriter.write_shard
+
+  def interrupted(self, shard, keys, logits):
+    if len(writes) == 1:
+      raise KeyboardInterrupt
+    writes.append(shard.index)
+    write_shard(self, shard, keys, logits)
+
+  out = tmp_path / "cache"
+  with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    patch.setattr(teacher_cache.CacheWriter, "write_shard", interrupted)
+    cache_teacher(trained, out, **BATCH)
+  assert not (out / "MANIFEST.json").exists()
+  with pytest.raises(InputError, match="not a finished teacher cache"):
+    teacher_cache.CacheReader(out, {})
+  finished = {path: path.stat().st_mtime_ns for path in out.glob("*.arrayrecord")}
+  assert len(finished) == 1
+  cache_teacher(trained, out, **BATCH)
+  assert finished.items() <= {p: p.stat().st_mtime_ns for p in out.glob("*.arrayrecord")}.items()
+  assert _files(out) == _files(cache)
+
+
+def test_a_finished_cache_asks_the_teacher_nothing(trained, cache, monkeypatch):
+  before = _files(cache)
+  monkeypatch.setattr(Scorer, "outputs", lambda *args: pytest.fail("scored again"))
+  cache_teacher(trained, cache, **BATCH)
+  assert _files(cache) == before
+
+
+def test_another_teachers_folder_is_refused(trained, cache, monkeypatch):
+  student = load_student(trained)
+  other = type(student)(student.experiment, student.params, "0" * 32)
+  monkeypatch.setattr(module, "load_student", lambda checkpoint: other)
+  before = _files(cache)
+  with pytest.raises(InputError, match=r"teacher_digest is \w+ in this cache and 0{32} here"):
+    cache_teacher(trained, cache, **BATCH)
+  assert _files(cache) == before
+
+
+def test_another_split_is_cached_elsewhere(trained, cache, tmp_path):
+  with pytest.raises(InputError, match="examples_digest"):
+    cache_teacher(trained, cache, split="test", **BATCH)
+  cache_teacher(trained, tmp_path / "test", split="test", **BATCH)
+  source = load_student(trained).experiment.source("test")
+  assert len(teacher_cache.CacheReader(tmp_path / "test", {})) == len(source)
+
+
+def test_bad_input_is_one_line_and_leaves_nothing(trained, run_cli, tmp_path):
+  out = tmp_path / "cache"
+  for checkpoint, options, named in (
+    (tmp_path / "none", (), "none: no such folder"),
+    (tmp_path, (), "training has not finished there"),
+    (trained, ("--split", "tarin"), "no video of split 'tarin'; the splits are: test, train"),
+  ):
+    status, stdout, err = run_cli(
+      "cache-teacher", "--checkpoint", checkpoint, "--out", out, *options
+    )
+    assert (status, stdout) == (2, "")
+    assert named in err
+    assert len(err.splitlines()) == 1
+    assert not out.exists()
+
+
+def test_the_command_writes_a_cache(trained, run_cli, tmp_path):
+  out = tmp_path / "cache"
+  status, _, err = run_cli("cache-teacher", "--checkpoint", trained, "--out", out)
+  assert status == 0
+  assert err.startswith(f"cache {out}: ")
+  teacher_cache.verify(out)
+  shutil.rmtree(out)

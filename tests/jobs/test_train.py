@@ -1,0 +1,41 @@
+"""`vsumjax train`: what lies in a workdir afterwards."""
+
+import json
+
+from vsumjax.config import build_config
+from vsumjax.data.tokenizer import load_tokenizer
+from vsumjax.jobs.train import train
+
+
+def test_a_workdir_holds_all_that_using_the_model_needs(trained, make_config, corpus):
+  names = {path.name for path in trained.iterdir()}
+  assert names == {
+    "config.json",
+    "tokenizer.model",
+    "checkpoints",
+    "metrics.jsonl",
+    "FINISHED.json",
+  }
+  assert build_config(json.loads((trained / "config.json").read_text())) == make_config()
+  copy = load_tokenizer(trained / "tokenizer.model")
+  assert copy.digest == load_tokenizer(corpus / "tokenizer.model").digest
+
+
+def test_training_a_finished_stage_again_changes_nothing(trained, make_config, capfd):
+  files = ("config.json", "metrics.jsonl", "FINISHED.json")
+  before = [(trained / name).read_text() for name in files]
+  train(make_config(), trained)
+  assert [(trained / name).read_text() for name in files] == before
+  assert capfd.readouterr() == ("", "")  # no step, no progress
+
+
+def test_overrides_of_the_command_count(run_cli, write_config, config_values, trained, tmp_path):
+  """A file of 9 steps; the workdir has the 6 that the command asks for."""
+  path = write_config(tmp_path / "tiny.py", config_values(**{"train.num_steps": 9}))
+  command = ("train", "--config", path, "--workdir", trained)
+  assert run_cli(*command, "--config.train.num_steps=6") == (0, "", "")
+  status, out, err = run_cli(*command)
+  assert (status, out) == (2, "")
+  # Steps are part of the schedule, so that a longer run is another run.
+  assert "cannot resume: train.num_steps is 6 in the checkpoint and 9 now" in err
+  assert err.count("\n") == 1

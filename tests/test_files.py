@@ -1,0 +1,39 @@
+import pytest
+
+from vsumjax.files import replacing, write_atomically
+
+
+def test_content_appears_whole_in_a_new_folder(tmp_path):
+  path = tmp_path / "a" / "b.json"
+  write_atomically(path, "one é")
+  assert path.read_text(encoding="utf-8") == "one é"
+  write_atomically(path, b"\x00two")
+  assert path.read_bytes() == b"\x00two"
+  assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_old_file_stands_until_the_body_ends(tmp_path):
+  path = tmp_path / "video.mp4"
+  path.write_text("old")
+  with replacing(path) as temporary:
+    assert temporary.suffix == ".mp4"  # libraries choose the format by it
+    assert temporary.parent == tmp_path
+    temporary.write_text("new")
+    assert path.read_text() == "old"
+  assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_body_that_fails_leaves_what_was_there(tmp_path, error):
+  path = tmp_path / "x.txt"
+  path.write_text("old")
+  with pytest.raises(error), replacing(path) as temporary:
+    temporary.write_text("half")
+    raise error
+  assert path.read_text() == "old"
+  assert [p.name for p in tmp_path.iterdir()] == ["x.txt"]
+
+
+def test_a_body_that_writes_nothing_is_an_error(tmp_path):
+  with pytest.raises(FileNotFoundError), replacing(tmp_path / "x.txt"):
+    pass

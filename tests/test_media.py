@@ -1,0 +1,111 @@
+"""What data and summary share of reading media files."""
+
+from types import SimpleNamespace
+
+import av
+import numpy as np
+import pytest
+
+from vsumjax import media
+from vsumjax.types import InputError
+
+
+def _write(path, cover=False, start_s=0.0):
+  """One second of picture at 10 frames a second, and sound."""
+  with av.open(str(path), "w") as output:
+    streams = []
+    if cover:
+      streams.append(output.add_stream("mjpeg", rate=1))
+      streams[0].width = streams[0].height = 32
+      streams[0].pix_fmt = "yuvj420p"
+      streams[0].disposition = av.stream.Disposition.attached_pic
+    picture = output.add_stream("libx264", rate=10)
+    picture.width = picture.height = 64
+    picture.pix_fmt = "yuv420p"
+    sound = output.add_stream("aac", rate=16_000, layout="mono")
+    if cover:
+      frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+      for packet in (*streams[0].encode(frame), *streams[0].encode(None)):
+        output.mux(packet)
+    for n in range(10):
+      frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 20 * n, np.uint8), format="rgb24")
+      frame.pts = n + round(10 * start_s)
+      output.mux(picture.encode(frame))
+    output.mux(picture.encode(None))
+    frame = av.AudioFrame.from_ndarray(np.zeros((1, 16_000), np.float32), "fltp", "mono")
+    frame.sample_rate, frame.pts = 16_000, round(16_000 * start_s)
+    output.mux(sound.encode(frame))
+    output.mux(sound.encode(None))
+  return path
+
+
+def test_a_cover_is_no_video(tmp_path):
+  path = _write(tmp_path / "song.mp4", cover=True)
+  with media.open_media(path) as container:
+    streams = sorted(container.streams.video, key=lambda stream: stream.width)
+    assert [stream.width for stream in streams] == [32, 64]
+    for order in (streams, streams[::-1]):
+      some_file = SimpleNamespace(streams=SimpleNamespace(video=order))
+      assert media.first_stream(path, some_file, "video").width == 64
+    assert media.first_stream(path, container, "audio").type == "audio"
+
+
+def test_a_stream_without_a_decoder_is_named():
+  stream = SimpleNamespace(disposition=av.stream.Disposition(0), codec_context=None)
+  container = SimpleNamespace(streams=SimpleNamespace(video=[stream]))
+  with pytest.raises(InputError, match=r"odd\.mp4: its video is in a format that cannot be dec"):
+    media.first_stream("odd.mp4", container, "video")
+
+
+def test_a_file_without_a_kind_has_no_stream_of_it(tmp_path):
+  path = tmp_path / "sound.wav"
+  with av.open(str(path), "w") as output:
+    stream = output.add_stream("pcm_s16le", rate=16_000, layout="mono")
+    frame = av.AudioFrame.from_ndarray(np.zeros((1, 16_000), np.int16), "s16", "mono")
+    frame.sample_rate = 16_000
+    output.mux(stream.encode(frame))
+  with media.open_media(path) as container:
+    assert media.first_stream(path, container, "video") is None
+    assert len(list(media.decode(container, container.streams.audio[0]))) > 0
+
+
+def test_time_zero_is_where_the_container_starts(tmp_path):
+  for start_s in (0.0, 5.0):
+    path = _write(tmp_path / f"{start_s}.ts", start_s=start_s)
+    with media.open_media(path) as container:
+      stream = media.first_stream(path, container, "video")
+      first = next(media.decode(container, stream))
+      assert first.time - media.origin_s(container) == pytest.approx(0, abs=0.1)
+      assert media.origin_s(container) == pytest.approx(start_s, abs=0.2)
+
+
+@pytest.mark.parametrize("error", [av.InvalidDataError, av.error.PermissionError])
+def test_a_damaged_packet_is_passed_over_whatever_the_decoder_calls_it(error):
+  """Damage in AAC comes as invalid data or as a missing permission."""
+
+  def bad():
+    raise error(1, "damaged")
+
+  packets = [SimpleNamespace(decode=f) for f in (lambda: [1, 2], bad, lambda: [3])]
+  container = SimpleNamespace(demux=lambda stream: iter(packets))
+  assert list(media.decode(container, None)) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+  ("error", "message"),
+  [
+    (FileNotFoundError(2, "No such file"), "a.mp4: there is no such file"),
+    (av.InvalidDataError(1094995529, "Invalid data"), "a.mp4: not a video or sound file, or"),
+    (PermissionError(13, "Permission denied"), "a.mp4: cannot read the file: Permission denied"),
+  ],
+)
+def test_errors_of_reading_name_the_file_in_one_line(error, message):
+  with pytest.raises(InputError) as raised, media.reading("a.mp4"):
+    raise error
+  assert str(raised.value).startswith(message)
+  assert "\n" not in str(raised.value)
+
+
+def test_errors_of_the_program_stay_what_they_are():
+  with pytest.raises(ZeroDivisionError), media.reading("a.mp4"):
+    raise ZeroDivisionError

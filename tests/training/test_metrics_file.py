@@ -1,0 +1,77 @@
+"""Means of (sum, weight) pairs and the file of them."""
+
+import math
+
+import pytest
+
+from vsumjax.training.metrics import Mean, MetricsFile
+from vsumjax.types import InputError
+
+
+def test_mean_divides_last():
+  mean = Mean()
+  mean.add({"loss": (6.0, 3.0), "norm": (5.0, 1.0)})
+  mean.add({"loss": (4.0, 1.0)})
+  assert mean.result() == {"loss": 2.5, "norm": 5.0}
+
+
+def test_mean_of_no_weight_is_nan():
+  mean = Mean()
+  mean.add({"loss": (0.0, 0.0)})
+  assert math.isnan(mean.result()["loss"])
+
+
+@pytest.fixture
+def file(tmp_path):
+  file = MetricsFile(tmp_path / "metrics.jsonl")
+  for step in (1, 2, 2, 3):
+    file.append(step, {"loss": step / 2})
+  return file
+
+
+def test_lines_come_back_in_order(file):
+  assert [line["step"] for line in file.read()] == [1, 2, 2, 3]
+  assert list(file.read())[3] == {"step": 3, "loss": 1.5}
+
+
+def test_truncate_drops_later_lines_and_is_the_start_of_new_ones(file):
+  file.truncate_after(2)
+  file.append(3, {"loss": 9.0})
+  assert [(line["step"], line["loss"]) for line in file.read()] == [
+    (1, 0.5),
+    (2, 1.0),
+    (2, 1.0),
+    (3, 9.0),
+  ]
+
+
+def test_truncate_without_a_file_makes_none(tmp_path):
+  MetricsFile(tmp_path / "none.jsonl").truncate_after(3)
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_the_rest_of_a_line_is_passed_over_and_removed(file, tmp_path):
+  path = tmp_path / "metrics.jsonl"
+  with path.open("a") as out:
+    out.write('{"step": 4, "lo')
+  assert [line["step"] for line in file.read()] == [1, 2, 2, 3]
+  file.truncate_after(4)
+  file.append(4, {"loss": 2.0})
+  assert [line["step"] for line in file.read()] == [1, 2, 2, 3, 4]
+
+
+def test_a_broken_line_within_is_named(file, tmp_path):
+  path = tmp_path / "metrics.jsonl"
+  lines = path.read_text().splitlines()
+  path.write_text("\n".join([lines[0], "{", lines[2]]) + "\n")
+  with pytest.raises(InputError, match=r"metrics\.jsonl:2: not a JSON line"):
+    list(file.read())
+
+
+def test_only_one_process_writes(tmp_path, file):
+  path = tmp_path / "metrics.jsonl"
+  before = path.read_text()
+  other = MetricsFile(path, writes=False)
+  other.truncate_after(0)
+  other.append(9, {"loss": 0.0})
+  assert path.read_text() == before
