@@ -26,38 +26,11 @@ def get_config(arg: str) -> ConfigDict:
   )
   seed, root = int(options["seed"]), options["root"]
   corpus = options.get("corpus", root)
-  width, depth, mlp_dim, exits = SIZES[stage]
   teachers = _teachers(stage, root) if options["distil"] == "true" else ()
   return ConfigDict(
     {
       "tokenizer": f"{corpus}/tokenizer.model",
-      "model": {
-        "img": {
-          "image_size": 48,
-          "patch_size": 8,
-          "width": width,
-          "depth": 2,
-          "mlp_dim": 2 * width,
-          "num_heads": 4,
-        },
-        "llm": {
-          "vocab_size": 1024,
-          "width": width,
-          "depth": depth,
-          "mlp_dim": mlp_dim,
-          "num_heads": 4,
-          "num_kv_heads": 2,
-          "head_size": width // 4,
-          "query_scale": width / 4,
-          "attention_cap": 50.0,  # Gemma 2
-          "final_cap": 30.0,  # Gemma 2
-          "post_norms": True,
-          "sliding_window": 32,  # on what follows the prefix only
-        },
-        "exits": {"layers": exits},
-        "dtype": "float32",
-        "remat": False,
-      },
+      "model": _model(*SIZES[stage]),
       "prompt": {
         "window": 1,  # DEEVISum's: one segment a sequence
         "segment_s": 2.0,
@@ -93,11 +66,42 @@ def get_config(arg: str) -> ConfigDict:
       },
       "objective": {
         "ce_weight": 1.0,
-        "exit_weights": (1.0,) * len(exits),
+        "exit_weights": (1.0,) * len(SIZES[stage][-1]),
         "teachers": teachers,
       },
     }
   )
+
+
+def _model(width: int, depth: int, mlp_dim: int, exits: tuple[int, ...]) -> dict:
+  """Gemma 2's mechanisms behind a SigLIP tower of the same width."""
+  return {
+    "img": {
+      "image_size": 48,
+      "patch_size": 8,
+      "width": width,
+      "depth": 2,
+      "mlp_dim": 2 * width,
+      "num_heads": 4,
+    },
+    "llm": {
+      "vocab_size": 1024,
+      "width": width,
+      "depth": depth,
+      "mlp_dim": mlp_dim,
+      "num_heads": 4,
+      "num_kv_heads": 2,
+      "head_size": width // 4,
+      "query_scale": width / 4,
+      "attention_cap": 50.0,  # Gemma 2
+      "final_cap": 30.0,  # Gemma 2
+      "post_norms": True,
+      "sliding_window": 32,  # on what follows the prefix only
+    },
+    "exits": {"layers": exits},
+    "dtype": "float32",
+    "remat": False,
+  }
 
 
 def _teachers(stage: str, root: str) -> tuple:

@@ -2,12 +2,16 @@
 
 import json
 import logging
+import os
 import warnings
 
 import jax
 import pytest
 from jaxtyping import install_import_hook
 
+# Most of the suite's time is XLA's; for the scripts that tests start, too.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+jax.config.update("jax_disable_most_optimizations", True)
 install_import_hook(["vsumjax.ops", "vsumjax.models"], "beartype.beartype")
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)

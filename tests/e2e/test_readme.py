@@ -1,0 +1,78 @@
+"""Every command of README.md is run, in its order, on a small corpus and small models."""
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import jax
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+COMMANDS = [
+  line
+  for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+  for line in block.splitlines()
+  if line.strip()
+]
+# The demo's own config with fewer layers and steps.
+SMALL = f"""
+import runpy
+
+def get_config(arg):
+  config = runpy.run_path({str(ROOT / "configs" / "demo.py")!r})["get_config"](arg)
+  config.train.update(num_steps=2, batch_size=4, checkpoint_every=2, eval_every=2, log_every=1)
+  config.model.llm.update(depth=1, vocab_size=1024)
+  config.model.exits.layers = (1,)
+  config.objective.exit_weights = (1.0,)
+  return config
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(corpus, tmp_path_factory):
+  """A working folder as the README's commands expect it, before the first of them."""
+  folder = tmp_path_factory.mktemp("readme")
+  (folder / "configs").mkdir()
+  (folder / "configs" / "demo.py").write_text(SMALL)
+  demo = folder / "runs" / "demo"
+  shutil.copytree(corpus, demo / "corpus")
+  shutil.copy(corpus / "tokenizer.model", demo / "tokenizer.model")
+  shutil.copy(corpus / "media" / "test_000.mp4", folder / "talk.mp4")
+  return folder
+
+
+def _is_last(command):
+  """What needs the student comes after the chain that makes it, wherever the README tells of it."""
+  return "runs/demo/student" in command and "train.py" not in command
+
+
+def test_the_commands_run(folder, run_cli, monkeypatch):
+  assert len(COMMANDS) >= 8
+  one = jax.devices()[:1]
+  monkeypatch.setattr(jax, "devices", lambda: one)
+  monkeypatch.chdir(folder)
+  for command in sorted(COMMANDS, key=_is_last):
+    program, *arguments = shlex.split(command, comments=True)
+    if program == "make":
+      dry = subprocess.run(["make", "--dry-run", *arguments], cwd=ROOT, capture_output=True)
+      assert dry.returncode == 0, dry.stderr
+      continue
+    if program == ".venv/bin/python":
+      script, *arguments = arguments
+      assert (ROOT / script).is_file()
+      arguments = [Path(script).stem.replace("_", "-"), *arguments]
+    else:
+      assert program == ".venv/bin/vsumjax"
+    status, _, err = run_cli(*arguments)
+    assert status == 0, f"{command}: {err}"
+  for result in ("summary.mp4", "index.html", "storyboard.png", "timeline.png", "scores.json"):
+    assert (folder / "summary" / "talk" / result).stat().st_size > 0
+  assert (folder / "runs" / "demo" / "without_sound" / "evaluation.json").is_file()
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))
+def test_links_lead_somewhere(path):
+  assert (ROOT / path).exists()
