@@ -131,7 +131,7 @@ def test_impossible_config_names_the_field(field, value):
 
 def test_default_corpus_has_the_size_and_lengths_asked_for():
   plans = fake.plan_videos(fake.FakeConfig())
-  assert len(plans) == len({plan.id for plan in plans}) == 64
+  assert len(plans) == len({plan.id for plan in plans}) == 92
   durations_s = [fake.SHOT_S * len(plan.scene_N) for plan in plans]
   assert min(durations_s) >= 20
   assert max(durations_s) <= 60
