@@ -1,8 +1,12 @@
-"""The real clips, where they are at hand."""
+"""The real clips, where they are at hand; three short videos and a source of their windows."""
 
 import pathlib
 
 import pytest
+import three_videos
+
+from vsumjax.data.tokenizer import load_tokenizer
+from vsumjax.data.windows import WindowSource
 
 CLIPS = pathlib.Path(__file__).parents[3] / "shared" / "data" / "clips"
 
@@ -13,3 +17,26 @@ def clips():
   if not CLIPS.is_dir():
     pytest.skip("the real clips of ../shared/data/clips are not here")
   return CLIPS
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+  """The folder that `three_videos.write_videos` filled."""
+  folder = tmp_path_factory.mktemp("three_videos")
+  three_videos.write_videos(folder)
+  return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(folder):
+  return load_tokenizer(folder / "t.model")
+
+
+@pytest.fixture(scope="session")
+def videos(folder):
+  return three_videos.labelled_videos(folder)
+
+
+@pytest.fixture(scope="session")
+def source(videos, tokenizer):
+  return WindowSource(videos, three_videos.CONFIG, tokenizer, targets="histogram")

@@ -85,6 +85,7 @@ def test_a_video_of_the_manifest_that_is_text(train_on, manifest, tmp_path):
     ("--config.train.seed=abc", "config key train.seed: expected int, got 'abc'"),
     ("--config.train.batch_size=6", "train.batch_size: 6 rows do not divide"),
     ("--config.mesh.data=3", "mesh: (data, fsdp, tensor) = (3, 1, 1) does not fit 8 devices"),
+    ("--config.mesh.tensor=8", "bias of shape (2, 2, 8) does not divide as (None, 'tensor'"),
     ("--config.tokenizer=none.model", "none.model"),
     ("--config.data.train_split=tarin", "no video of split 'tarin'"),
     ("--config.prompt.text_tokens=3", "prompt.text_tokens"),

@@ -24,7 +24,7 @@ Measures = dict[str, list[float]]  # τ, ρ, F1 and τ / ceiling, one value a se
 def run_study(config_file: Path, root: Path, seeds: Sequence[int]) -> dict[str, Measures]:
   """Trains the chain and an undistilled student for every seed, on one corpus; prints a table.
 
-  Finished stages are reused. The result is also in root/study.json: {row: {measure: [a value a
+  Finished stages are reused. Every value is in root/study.json: {row: {measure: [a value a
   seed]}}.
   """
   make_corpus(root, fake.FakeConfig())
@@ -36,13 +36,14 @@ def run_study(config_file: Path, root: Path, seeds: Sequence[int]) -> dict[str, 
       for values_of_seeds, value in zip(measures.values(), values, strict=True):
         values_of_seeds.append(value)
   write_atomically(root / "study.json", json.dumps({"seeds": list(seeds), "rows": rows}, indent=1))
-  _print_table(f"Held-out videos, mean ± standard deviation of {len(seeds)} seeds", rows)
+  _print_table(f"Held-out videos, means of {len(seeds)} seeds (± standard deviation)", rows)
   return rows
 
 
 def _run_seed(chain: Chain) -> list[tuple[str, protocols.Row, float]]:
+  taught_by = {}
   for stage in ("teacher", "mentor"):
-    chain.train(stage)
+    taught_by[stage] = chain.train(stage)
     chain.cache(stage)
   distilled = chain.train("student")
   alone = chain.train("student", workdir="student_alone", distil="false")
@@ -54,7 +55,7 @@ def _run_seed(chain: Chain) -> list[tuple[str, protocols.Row, float]]:
   named = [(f"student, {row.name}", row) for row in student.exits]
   named += [(f"not distilled, {row.name}", row) for row in measure(alone).exits]
   named += [(f"student without {name}", measure(distilled, name).last) for name in INPUTS]
-  named += [(stage, measure(chain.root / stage).last) for stage in ("mentor", "teacher")]
+  named += [(stage, measure(taught_by[stage]).last) for stage in ("mentor", "teacher")]
   named += [(row.name, row) for row in student.context]
   ceiling = student.row(protocols.CEILING).tau
   return [(name, row, ceiling) for name, row in named]
@@ -66,5 +67,8 @@ def _print_table(title: str, rows: dict[str, Measures]) -> None:
   for name in ("τ", "ρ", "F1", "τ / ceiling"):
     table.add_column(name, justify="right")
   for name, measures in rows.items():
-    table.add_row(name, *(f"{np.mean(v):.3f} ± {np.std(v):.3f}" for v in measures.values()))
+    tau, rho, f1, share = (float(np.mean(values)) for values in measures.values())
+    # One value has no deviation.
+    deviation = f" ± {np.std(measures['tau'], ddof=1):.3f}" if len(measures["tau"]) > 1 else ""
+    table.add_row(name, f"{tau:.3f}{deviation}", f"{rho:.3f}", f"{f1:.3f}", f"{share:.0%}")
   rich.console.Console().print(table)

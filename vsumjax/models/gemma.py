@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from vsumjax.models import layers
 from vsumjax.ops import attention, rope
 from vsumjax.sharding import constrain, named
+from vsumjax.types import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,21 @@ class GemmaConfig:
   final_cap: float
   post_norms: bool
   sliding_window: int
+
+  def __post_init__(self) -> None:
+    for name in (
+      "vocab_size", "width", "depth", "mlp_dim", "num_heads", "num_kv_heads", "head_size",
+      "query_scale",
+    ):  # fmt: skip
+      if getattr(self, name) <= 0:
+        raise InputError(f"model.llm.{name}: {getattr(self, name)} must be positive")
+    if self.num_heads % self.num_kv_heads:
+      raise InputError(
+        f"model.llm.num_kv_heads: {self.num_kv_heads} does not divide the "
+        f"{self.num_heads} query heads (model.llm.num_heads)"
+      )
+    if self.head_size % 2:
+      raise InputError(f"model.llm.head_size: {self.head_size} is odd; rotary positions turn pairs")
 
 
 class Embedder(nn.Module):

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from vsumjax.models import layers
 from vsumjax.ops import attention, pooling
 from vsumjax.sharding import constrain, named
+from vsumjax.types import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,20 @@ class SiglipConfig:
   depth: int
   mlp_dim: int
   num_heads: int
+
+  def __post_init__(self) -> None:
+    for field in dataclasses.fields(self):
+      if getattr(self, field.name) <= 0:
+        raise InputError(f"model.img.{field.name}: {getattr(self, field.name)} must be positive")
+    if self.image_size % self.patch_size:
+      raise InputError(
+        f"model.img.patch_size: {self.patch_size} does not divide the {self.image_size} pixels of "
+        "model.img.image_size"
+      )
+    if self.width % self.num_heads:
+      raise InputError(
+        f"model.img.num_heads: {self.num_heads} does not divide model.img.width, {self.width}"
+      )
 
   @property
   def num_patches(self) -> int:

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from vsumjax import sharding
 from vsumjax.models.student import VideoSummaryStudent
-from vsumjax.types import Array, Batch
+from vsumjax.types import Array, Batch, InputError
 
 
 @struct.dataclass
@@ -41,13 +41,25 @@ def init_state(
 
 
 def with_shardings(boxed: Any, mesh: Mesh, rules: sharding.LogicalRules) -> Any:
-  """ShapeDtypeStructs with shardings, unboxed, of an abstract boxed tree."""
+  """ShapeDtypeStructs with shardings, unboxed, of an abstract boxed tree.
+
+  Raises:
+    InputError: if an axis of a leaf does not divide among the devices it is to lie on.
+  """
+
+  def build(path: tuple, leaf: Any, s: jax.sharding.NamedSharding) -> jax.ShapeDtypeStruct:
+    try:
+      s.shard_shape(leaf.shape)
+    except ValueError:
+      name = jax.tree_util.keystr(path, simple=True, separator="/")
+      raise InputError(
+        f"mesh: {name} of shape {leaf.shape} does not divide as {tuple(s.spec)} among the devices "
+        f"of mesh {dict(mesh.shape)}; change config.mesh, or where its axes lie by config.rules"
+      ) from None
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s)
+
   shardings = sharding.shardings_of(boxed, mesh, rules)
-  return jax.tree.map(
-    lambda leaf, s: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=s),
-    sharding.unbox(boxed),
-    shardings,
-  )
+  return jax.tree_util.tree_map_with_path(build, sharding.unbox(boxed), shardings)
 
 
 def params_digest(params: Any) -> str:
