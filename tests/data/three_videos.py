@@ -1,7 +1,7 @@
 """Three short videos whose seconds are told apart by their grey, with words and labels."""
 
-import av
 import numpy as np
+from media_files import write_media
 
 from vsumjax.data import prompt
 from vsumjax.data.manifest import Labels, Video
@@ -30,21 +30,9 @@ def level_of(index, segment):
 
 
 def write_video(path, index, seconds, has_sound):
-  with av.open(path, "w") as container:
-    picture = container.add_stream("mpeg4", rate=RATE, options={"qscale:v": "1"})
-    picture.width = picture.height = 32
-    picture.pix_fmt = "yuv420p"
-    sound = container.add_stream("aac", rate=16_000, layout="mono") if has_sound else None
-    for n in range(seconds * RATE):
-      pixels = np.full((32, 32, 3), level_of(index, n // RATE), np.uint8)
-      container.mux(picture.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-    container.mux(picture.encode())
-    if sound is not None:
-      tone = np.sin(np.arange(seconds * 16_000, dtype=np.float32) * 0.2)[None]
-      frame = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
-      frame.sample_rate = 16_000
-      container.mux(sound.encode(frame))
-      container.mux(sound.encode())
+  grey_at = {n * 1000 // RATE: level_of(index, n // RATE) for n in range(seconds * RATE)}
+  tone = np.sin(np.arange(seconds * 16_000, dtype=np.float32) * 0.2)
+  write_media(path, grey_at, tone if has_sound else None, rate=RATE)
 
 
 def write_words(path, seconds):
