@@ -69,8 +69,8 @@ def test_logits_are_capped():
   config = testing.tiny_config()
   capped = dataclasses.replace(config, llm=dataclasses.replace(CONFIG, final_cap=0.5))
   model = testing.tiny_model(config)
-  params = sharding.unbox(model.init(jax.random.key(0), batch))["params"]
-  free = model.apply({"params": params}, batch).logits[-1]
-  bounded = testing.tiny_model(capped).apply({"params": params}, batch).logits[-1]
+  variables = jax.jit(lambda key: sharding.unbox(model.init(key, batch)))(jax.random.key(0))
+  free = jax.jit(model.apply)(variables, batch).logits[-1]
+  bounded = jax.jit(testing.tiny_model(capped).apply)(variables, batch).logits[-1]
   assert jnp.abs(free).max() > 0.5
   assert jnp.abs(bounded).max() < 0.5

@@ -17,11 +17,16 @@ pytestmark = pytest.mark.usefixtures("one_device")
 
 
 def _init(model, batch, seed=0):
-  return sharding.unbox(state.init_params(model, batch, jax.random.key(seed)))
+  init = jax.jit(lambda key: sharding.unbox(state.init_params(model, batch, key)))
+  return init(jax.random.key(seed))
+
+
+def _apply(model, params, *args, method=None):
+  return jax.jit(lambda p, *a: model.apply({"params": p}, *a, method=method))(params, *args)
 
 
 def _logits(model, params, batch):
-  return jax.jit(lambda p, b: model.apply({"params": p}, b).logits)(params, batch)
+  return _apply(model, params, batch).logits
 
 
 @pytest.fixture(params=[1, 3], ids=["N=1", "N=3"])
@@ -33,7 +38,7 @@ def case(request):
 
 def test_shapes_and_confidence(case):
   model, params, batch = case
-  output = model.apply({"params": params}, batch)
+  output = _apply(model, params, batch)
   B, N = batch.score_pos.shape
   assert output.logits.shape == (3, B, N, 5)
   expected = jax.nn.softmax(output.logits).max(-1)
@@ -86,8 +91,8 @@ def test_exit_k_equals_a_model_of_k_layers(case, depth):
     x_BTD = module.embed(batch)
     return module.llm.read(x_BTD, batch.input_mask, batch.mask_ar, batch.score_pos)
 
-  whole = model.apply({"params": params}, batch, method=read)
-  part = short.apply({"params": sliced}, batch, method=read)
+  whole = _apply(model, params, batch, method=read)
+  part = _apply(short, sliced, batch, method=read)
   assert len(whole) == 3
   assert len(part) == depth
   np.testing.assert_array_equal(whole[:depth], part)
@@ -135,8 +140,8 @@ def test_scan_equals_unrolled_layers(case):
 
   batch = jax.tree.map(jnp.asarray, batch)
   np.testing.assert_allclose(
-    model.apply({"params": params}, batch, method=scanned),
-    model.apply({"params": params}, batch, method=unrolled),
+    _apply(model, params, batch, method=scanned),
+    _apply(model, params, batch, method=unrolled),
     atol=1e-5,
   )
 
@@ -145,6 +150,7 @@ def test_the_sliding_window_acts_on_even_layers_and_behind_the_prefix_only():
   prefix = testing.random_batch(text=12)
   causal = prefix.replace(mask_ar=prefix.mask_ar.at[:, 4:].set(1))
   config = testing.tiny_config()
+  params = _init(testing.tiny_model(config), prefix)
 
   def reads(batch, window):
     llm = dataclasses.replace(config.llm, sliding_window=window)
@@ -153,7 +159,7 @@ def test_the_sliding_window_acts_on_even_layers_and_behind_the_prefix_only():
     def read(module, batch):
       return module.llm.read(module.embed(batch), batch.input_mask, batch.mask_ar, batch.score_pos)
 
-    return model.apply({"params": _init(model, batch)}, batch, method=read)
+    return _apply(model, params, batch, method=read)
 
   assert jnp.abs(reads(causal, 4)[0] - reads(causal, 0)[0]).max() > 1e-4
   np.testing.assert_allclose(reads(causal, 64), reads(causal, 0), atol=1e-6)
@@ -177,8 +183,8 @@ def test_causal_tokens_do_not_see_the_future():
     return module.llm.read(x_BTD, valid, mask_ar, read_at)[-1].sum()
 
   def influence(mask_ar):
-    grad = jax.grad(lambda x: model.apply({"params": params}, x, mask_ar, method=read))(
-      model.apply({"params": params}, batch, method="embed")
+    grad = jax.grad(lambda x: _apply(model, params, x, mask_ar, method=read))(
+      _apply(model, params, batch, method="embed")
     )
     return jnp.abs(grad).max(axis=(0, 2))
 
@@ -193,13 +199,13 @@ def test_soft_tokens_fill_the_slots_in_order():
   batch = jax.tree.map(jnp.asarray, testing.random_batch(window=2, frames=2))
   model = testing.tiny_model()
   params = _init(model, batch)
-  x_BTD = model.apply({"params": params}, batch, method="embed")
+  x_BTD = _apply(model, params, batch, method="embed")
 
   def soft(module, frames):
     return module.img(student.normalise(frames))
 
   images = batch.frames.reshape(-1, 16, 16, 3)
-  soft_BID = model.apply({"params": params}, images, method=soft).reshape(2, 16, -1)
+  soft_BID = _apply(model, params, images, method=soft).reshape(2, 16, -1)
   slots = np.flatnonzero(batch.tokens[0] == testing.IMAGE_ID)
   assert list(slots) == [*range(8), *range(9, 17)]
   np.testing.assert_allclose(x_BTD[:, slots], soft_BID, atol=1e-6)
