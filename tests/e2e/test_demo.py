@@ -17,8 +17,9 @@ def _make_demo(clone):
   environment = dict(os.environ)
   environment.pop("JAX_DISABLE_MOST_OPTIMIZATIONS", None)  # set for the tests' own processes
   started = time.monotonic()
+  command = ["make", "--silent", "demo"]
   result = subprocess.run(
-    ["make", "demo"], cwd=clone, env=environment, stdout=subprocess.PIPE, text=True, check=True
+    command, cwd=clone, env=environment, stdout=subprocess.PIPE, text=True, check=True
   )
   return time.monotonic() - started, result.stdout
 

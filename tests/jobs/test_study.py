@@ -48,7 +48,7 @@ def test_a_seed_measures_the_chain_and_what_is_taken_away(trained_chain, monkeyp
   inputs = ["student without frames", "student without sound", "student without text"]
   assert list(rows) == [
     *(f"student, {name}" for name in exits),
-    *(f"not distilled, {name}" for name in exits),
+    *(f"CE only, {name}" for name in exits),
     *inputs,
     "mentor",
     "teacher",

@@ -53,7 +53,7 @@ def _run_seed(chain: Chain) -> list[tuple[str, protocols.Row, float]]:
 
   student = measure(distilled)
   named = [(f"student, {row.name}", row) for row in student.exits]
-  named += [(f"not distilled, {row.name}", row) for row in measure(alone).exits]
+  named += [(f"CE only, {row.name}", row) for row in measure(alone).exits]
   named += [(f"student without {name}", measure(distilled, name).last) for name in INPUTS]
   named += [(stage, measure(taught_by[stage]).last) for stage in ("mentor", "teacher")]
   named += [(row.name, row) for row in student.context]
