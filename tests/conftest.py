@@ -5,10 +5,14 @@ import logging
 import os
 import warnings
 
+import hypothesis
 import jax
 import pytest
 from jaxtyping import install_import_hook
 
+# How long one example takes says more of the machine than of the code.
+hypothesis.settings.register_profile("vsumjax", deadline=None)
+hypothesis.settings.load_profile("vsumjax")
 # Most of the suite's time is XLA's; for the scripts that tests start, too.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 jax.config.update("jax_disable_most_optimizations", True)

@@ -1,6 +1,6 @@
 import pytest
 
-from vsumjax.files import replacing, write_atomically
+from vsumjax.files import remove_leftovers, replacing, write_atomically
 
 
 def test_content_appears_whole_in_a_new_folder(tmp_path):
@@ -37,3 +37,14 @@ def test_a_body_that_fails_leaves_what_was_there(tmp_path, error):
 def test_a_body_that_writes_nothing_is_an_error(tmp_path):
   with pytest.raises(FileNotFoundError), replacing(tmp_path / "x.txt"):
     pass
+
+
+def test_leftovers_of_killed_writers_go_and_nothing_else(tmp_path):
+  for name in ("a.mp4", ".hidden"):
+    (tmp_path / name).write_text("kept")
+  with replacing(tmp_path / "b.mp4") as temporary:
+    temporary.write_text("half")
+    remove_leftovers(tmp_path)
+    assert not temporary.exists()
+    temporary.write_text("whole")
+  assert {path.name for path in tmp_path.iterdir()} == {"a.mp4", "b.mp4", ".hidden"}

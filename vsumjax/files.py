@@ -28,3 +28,9 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None
   """Writes a whole file, making its folder if needed."""
   with replacing(path) as temporary:
     temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def remove_leftovers(folder: Path) -> None:
+  """Deletes what killed writers left half-written in a folder; for when no other is at work."""
+  for path in folder.glob(".*.tmp*"):
+    path.unlink()

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from vsumjax.files import write_atomically
 from vsumjax.types import InputError
 
 NUM_LEVELS = 5
@@ -97,9 +98,7 @@ def save_manifest(path: str | os.PathLike[str], videos: Iterable[Video]) -> None
   path = pathlib.Path(path)
   lines = [json.dumps(_to_record(video, path.parent)).encode() for video in videos]
   _parse(path, lines)
-  temporary = path.with_name(f".{path.name}.tmp")
-  temporary.write_bytes(b"".join(line + b"\n" for line in lines))
-  temporary.replace(path)
+  write_atomically(path, b"".join(line + b"\n" for line in lines))
 
 
 def _to_record(video: Video, folder: pathlib.Path) -> dict[str, Any]:

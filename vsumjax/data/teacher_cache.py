@@ -160,8 +160,7 @@ def seal(folder: str | os.PathLike[str], identity: CacheIdentity, shard_size: in
     entries.append({"file": path.name, "bytes": path.stat().st_size, "digest": _file_digest(path)})
   content = _identity_content(identity, shard_size) | {"shards": entries}
   _write_json(folder / _MANIFEST_FILE, content)
-  for leftover in folder.glob(".shard-*.tmp.arrayrecord"):
-    leftover.unlink()
+  files.remove_leftovers(folder)
 
 
 class CacheReader:

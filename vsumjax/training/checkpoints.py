@@ -40,8 +40,8 @@ class Checkpoints:
     return self._manager.latest_step()
 
   def save(self, state: TrainState, step: int, meta: Meta) -> None:
-    """Starts an async save. The state must not be donated before `wait`, except to a jitted step
-    that Orbax already copied from (it copies to the host before it returns)."""
+    """Starts an async save. Orbax copies the state to the host before this returns, so the next
+    step may take it as its own (donate it)."""
     self._manager.save(
       step,
       args=ocp.args.Composite(
