@@ -67,6 +67,44 @@ def test_attend_equals_reference(num_kv_heads, cap):
   np.testing.assert_allclose(got, reference.attend(q, k, v, mask, cap), atol=2e-6)
 
 
+@pytest.mark.parametrize("block", [2, 3, 5])
+@pytest.mark.parametrize("masked", [True, False])
+def test_blocks_of_queries_equal_all_at_once(block, masked):
+  q, k, v, mask = map(jnp.asarray, _qkvm(2))
+  mask = mask if masked else None
+  whole = attention.attend_blocks(5.0, 0, q, k, v, mask)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
+    whole,
+    attention.attend_blocks(5.0, block, q, k, v, mask),
+  )
+  args = (q, k, v, mask, *whole, jnp.cos(whole[0] * 9))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+    attention.attend_blocks_backward(5.0, 0, *args),
+    attention.attend_blocks_backward(5.0, block, *args),
+  )
+
+
+@pytest.mark.parametrize("cap", [0.0, 5.0])
+@pytest.mark.parametrize("num_kv_heads", [1, 2, 4])
+def test_gradients_equal_those_of_plain_softmax_attention(num_kv_heads, cap):
+  q, k, v, mask = map(jnp.asarray, _qkvm(num_kv_heads))
+
+  def plain(q, k, v):
+    repeats = q.shape[2] // k.shape[2]
+    k, v = jnp.repeat(k, repeats, axis=2), jnp.repeat(v, repeats, axis=2)
+    logits = attention.soft_cap(jnp.einsum("bths,buhs->bhtu", q, k), cap)
+    probs = jax.nn.softmax(jnp.where(mask[:, None], logits, -1e9))
+    return jnp.einsum("bhtu,buhs->bths", probs, v)
+
+  def grads(attend):
+    return jax.grad(lambda *x: jnp.sin(attend(*x)).sum(), (0, 1, 2))(q, k, v)
+
+  ours = grads(lambda q, k, v: attention.attend(q, k, v, mask, cap=cap))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), ours, grads(plain))
+
+
 def test_cap_changes_attention():
   q, k, v, mask = map(jnp.asarray, _qkvm(2))
   difference = attention.attend(q, k, v, mask, cap=5.0) - attention.attend(q, k, v, mask)

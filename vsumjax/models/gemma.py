@@ -94,17 +94,17 @@ class Attention(nn.Module):
     D, H, K, S = c.width, c.num_heads, c.num_kv_heads, c.head_size
     q_einsum = layers.Einsum((H, D, S), ("heads", "width", "head_size"), 1, (0, 2), name="q_einsum")
     kv_einsum = layers.Einsum(
-      (2, K, D, S), (None, "kv_heads", "width", "head_size"), 2, (1, 3), 0, name="kv_einsum"
+      (2, K, D, S), (None, "kv_heads", "width", "head_size"), 2, (1, 3), True, name="kv_einsum"
     )
     out_einsum = layers.Einsum(
       (H, S, D), ("heads", "head_size", "width"), (0, 1), 2, name="attn_vec_einsum"
     )
-    q_BTHS = rope.apply_rope(q_einsum("BTD,HDS->BTHS", x_BTD), position_BT)
-    k_BUKS, v_BUKS = kv_einsum("BUD,cKDS->cBUKS", x_BTD)
+    q_BTHS = rope.apply_rope(q_einsum("nD,HDS->nHS", x_BTD), position_BT)
+    k_BUKS, v_BUKS = kv_einsum("nD,KDS->nKS", x_BTD)
     k_BUKS = rope.apply_rope(k_BUKS, position_BT)
     scaled_BTHS = q_BTHS * jnp.asarray(c.query_scale**-0.5, q_BTHS.dtype)
     out_BTHS = attention.attend(scaled_BTHS, k_BUKS, v_BUKS, mask_BTU, cap=c.attention_cap)
-    return out_einsum("BTHS,HSD->BTD", out_BTHS)
+    return out_einsum("nHS,HSD->nD", out_BTHS)
 
 
 class FeedForward(nn.Module):
@@ -122,8 +122,8 @@ class FeedForward(nn.Module):
     linear_MD = self.param(
       "linear", named(nn.initializers.lecun_normal(), "mlp", "width"), (c.mlp_dim, c.width)
     )
-    gate_BTM, up_BTM = jnp.einsum("BTD,cDM->cBTM", x_BTD, gating_cDM.astype(x_BTD.dtype))
-    return (nn.gelu(gate_BTM) * up_BTM) @ linear_MD.astype(x_BTD.dtype)
+    gate_BTM, up_BTM = (layers.contract("nD,DM->nM", x_BTD, w_DM) for w_DM in gating_cDM)
+    return layers.contract("nM,MD->nD", nn.gelu(gate_BTM) * up_BTM, linear_MD)
 
 
 class Block(nn.Module):
@@ -179,7 +179,7 @@ class Gemma(nn.Module):
   def setup(self) -> None:
     c = self.config
     self.embedder = Embedder(c.vocab_size, c.width, self.dtype)
-    block = nn.remat(Block, prevent_cse=False) if self.remat else Block
+    block = layers.rematted(Block, keep_matmuls=not self.remat)
     self.layers = nn.scan(
       block,
       variable_axes={"params": 0},

@@ -3,34 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vsumjax.ops import attention
 from vsumjax.sharding import named
 
 
+def contract(equation: str, x: jax.Array, w: jax.Array) -> jax.Array:
+  """`einsum` of x with a weight in the dtype of x; `n` stands for all leading axes of x.
+
+  Example: contract("nD,DM->nM", x_BTD, w_DM) is x_BTM. The tokens lie in one axis meanwhile, which
+  makes the weight's gradient one matmul; XLA:CPU copies both sides of a sum over (B, T).
+  """
+  lead = x.shape[: x.ndim - equation.index(",") + 1]
+  y = jnp.einsum(equation, x.reshape(-1, *x.shape[len(lead) :]), w.astype(x.dtype))
+  return y.reshape(*lead, *y.shape[1:])
+
+
 class Einsum(nn.Module):
-  """One weight `w` and one einsum with it, in the dtype of the input.
+  """One weight `w` and one `contract` with it.
 
   `fan_in` axes of the weight set the scale of its initialisation.
+  stacked: the first axis of w holds several weights, and the call returns as many outputs.
   """
 
   shape: Sequence[int]
   names: Sequence[str | None]
   fan_in: int | tuple[int, ...]
   fan_out: int | tuple[int, ...]
-  batch_axis: int | tuple[int, ...] = ()
+  stacked: bool = False
 
   @nn.compact
-  def __call__(self, equation: str, x: jax.Array) -> jax.Array:
+  def __call__(self, equation: str, x: jax.Array) -> Any:
     init = nn.initializers.variance_scaling(
-      1.0, "fan_in", "normal", self.fan_in, self.fan_out, self.batch_axis
+      1.0, "fan_in", "normal", self.fan_in, self.fan_out, (0,) if self.stacked else ()
     )
     w = self.param("w", named(init, *self.names), tuple(self.shape))
-    return jnp.einsum(equation, x, w.astype(x.dtype))
+    if self.stacked:
+      return tuple(contract(equation, x, part) for part in w)
+    return contract(equation, x, w)
 
 
 class Dense(nn.Module):
@@ -50,12 +66,23 @@ class Dense(nn.Module):
     kernel = self.param("kernel", named(init, *self.names), shape)
     zeros = named(nn.initializers.zeros, *self.names[num_in:])
     bias = self.param("bias", zeros, tuple(self.out_shape))
-    y = jax.lax.dot_general(
-      x,
-      kernel.astype(x.dtype),
-      ((tuple(range(x.ndim - num_in, x.ndim)), tuple(range(num_in))), ((), ())),
-    )
+    ins, outs = "abc"[:num_in], "xyz"[:num_out]
+    y = contract(f"n{ins},{ins}{outs}->n{outs}", x, kernel)
     return y + like(y, bias.astype(x.dtype))
+
+
+def rematted(block: type[nn.Module], *, keep_matmuls: bool, **kwargs: Any) -> type[nn.Module]:
+  """A block whose backward pass computes most of its activations again.
+
+  keep_matmuls: keep what weights were multiplied to, and the result of attention, so that only what
+    is cheap is computed twice; False keeps the block's input alone.
+  """
+  policies = jax.checkpoint_policies
+  policy = policies.save_from_both_policies(
+    policies.dots_with_no_batch_dims_saveable,
+    policies.save_only_these_names(attention.RESULT),
+  )
+  return nn.remat(block, prevent_cse=False, policy=policy if keep_matmuls else None, **kwargs)
 
 
 def like(x: jax.Array, y: jax.Array) -> jax.Array:

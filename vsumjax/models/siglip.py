@@ -52,15 +52,14 @@ class SelfAttention(nn.Module):
 
   @nn.compact
   def __call__(self, x_ITD: jax.Array) -> jax.Array:
-    I, T, D = x_ITD.shape
+    D = x_ITD.shape[-1]
     head = (self.num_heads, D // self.num_heads)
 
     def project(name: str) -> jax.Array:
       return layers.Dense((D,), head, ("width", "heads", "head_size"), name=name)(x_ITD)
 
     q_ITHS, k_ITHS, v_ITHS = project("query"), project("key"), project("value")
-    everything = jnp.ones((I, T, T), bool)
-    out_ITHS = attention.attend(q_ITHS * head[1] ** -0.5, k_ITHS, v_ITHS, everything)
+    out_ITHS = attention.attend(q_ITHS * head[1] ** -0.5, k_ITHS, v_ITHS)
     return layers.Dense(head, (D,), ("heads", "head_size", "width"), name="out")(out_ITHS)
 
 
@@ -99,7 +98,7 @@ class Transformer(nn.Module):
 
   @nn.compact
   def __call__(self, x_ITD: jax.Array) -> jax.Array:
-    block = nn.remat(Block, prevent_cse=False) if self.remat else Block
+    block = layers.rematted(Block, keep_matmuls=not self.remat)
     stack = nn.scan(
       block,
       variable_axes={"params": 0},

@@ -19,7 +19,8 @@ class StudentConfig:
   """Architecture.
 
   dtype: of activations, "float32" or "bfloat16"; parameters are kept in float32.
-  remat: recompute each layer in the backward pass instead of keeping its activations.
+  remat: keep of a layer only its input for the backward pass, for the least memory. Otherwise the
+    results of its matmuls and of attention are kept, and only what is cheap is computed twice.
   """
 
   img: siglip.SiglipConfig
