@@ -11,7 +11,6 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-import flax.training.checkpoints  # noqa: F401  (must see that TensorFlow is not there)
 import ml_collections
 
 from vsumjax.models.student import StudentConfig
@@ -87,6 +86,7 @@ def _modules() -> tuple[types.ModuleType, types.ModuleType]:
   if CHECKOUT in os.environ and os.environ[CHECKOUT] not in sys.path:
     sys.path.append(os.environ[CHECKOUT])
   try:
+    importlib.import_module("flax.io")  # would take what stands in for TensorFlow for TensorFlow
     with _tensorflow_stood_in():
       paligemma = importlib.import_module("big_vision.models.proj.paligemma.paligemma")
       gemma = importlib.import_module("big_vision.models.ppp.gemma")
