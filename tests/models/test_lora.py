@@ -9,12 +9,13 @@ from vsumjax import sharding, testing
 from vsumjax.models import lora
 from vsumjax.models.lora import LoraConfig
 from vsumjax.training import state
-from vsumjax.types import InputError
+from vsumjax.types import InputError, Prompt
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
 LORA = LoraConfig(4, 8.0, ("llm/layers/.*", "img/.*"))
 BATCH = testing.random_batch(frames=2)
+PROMPT = Prompt(BATCH.frames, BATCH.tokens, BATCH.mask_ar, BATCH.input_mask)
 
 
 def _model(config=LORA, **changes):
@@ -36,7 +37,7 @@ def _run(model, params):
 
   def both(params):
     scores = model.apply({"params": params}, BATCH).logits
-    return scores, model.apply({"params": params}, BATCH, 32, method="prefill")[0]
+    return scores, model.apply({"params": params}, PROMPT, 32, method="prefill")[0]
 
   return jax.jit(both)(params)
 
@@ -74,11 +75,15 @@ def adapted():
 
 
 def test_new_adapters_change_nothing(base, adapted):
-  """The same base, and the same outputs, bit for bit."""
-  (plain, before), (params, after) = base, adapted
+  """The outputs of the base alone, bit for bit; merged, the base itself."""
+  (plain, before), (params, _) = base, adapted
+  with_adapters = _paths(params) | _paths(plain)
+  params = jax.tree.unflatten(
+    jax.tree.structure(params), [with_adapters[path] for path in _paths(params)]
+  )
+  jax.tree.map(np.testing.assert_array_equal, _run(_model(), params), before)
   merged = lora.merge_lora(params, LORA, "float32")
   jax.tree.map(np.testing.assert_array_equal, merged, plain)
-  jax.tree.map(np.testing.assert_array_equal, before, after)
   adapters = {path: leaf for path, leaf in _paths(params).items() if "_lora_" in path}
   assert len(adapters) == 2 * (5 + 8)  # weights of a decoder layer, of the tower
   for path, leaf in adapters.items():
@@ -100,14 +105,14 @@ def test_adapters_stand_beside_their_weight_in_its_axes(adapted):
 def test_a_merged_model_answers_as_the_adapted_one(base, adapted):
   params = _randomise_b(adapted[0])
   after = _run(_model(), params)
-  for old, new in zip(base[1], after, strict=True):
+  for old, new in zip(adapted[1], after, strict=True):
     assert jnp.abs(old - new).max() > 1e-2
   merged = lora.merge_lora(params, LORA, "float32")
   assert _paths(merged).keys() == _paths(base[0]).keys()
   for path, weight in _paths(merged).items():
     assert weight.dtype == jnp.float32
     is_adapted = f"{path}{lora.A}" in _paths(params)
-    assert bool((weight != _paths(base[0])[path]).any()) == is_adapted, path
+    assert bool((weight != _paths(params)[path]).any()) == is_adapted, path
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
     _run(_model(LoraConfig()), merged),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import re
 from typing import Any
 
@@ -123,14 +124,14 @@ def merge_lora(params: Any, config: LoraConfig, dtype: str) -> Any:
   for path, w in flat.items():
     if is_adapter(path):
       continue
-    if isinstance(w, qwix.QArray):
-      w = qwix.dequantize(w).astype(dtype)
+    kept = dtype if isinstance(w, qwix.QArray) else w.dtype
+    w = qwix.dequantize(w) if isinstance(w, qwix.QArray) else w
     a, b = (flat.get((*path[:-1], path[-1] + suffix)) for suffix in (A, B))
-    merged[path] = w if a is None else _merge(w, a, b, config.scale)
+    merged[path] = (w if a is None else _merge(w, a, b, config.scale)).astype(kept)
   return traverse_util.unflatten_dict(merged)
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames="scale")
 def _merge(w: jax.Array, a: jax.Array, b: jax.Array, scale: float) -> jax.Array:
   change = scale * jnp.einsum("...R,...R->...", a, b, precision="highest")
   changed = (w.astype(jnp.float32) + change).astype(w.dtype)

@@ -48,8 +48,7 @@ def weight(
 ) -> Callable[[jax.Array], Any]:
   """Creates a parameter of `module`; returns the function x -> `contract(equation, x, w)`.
 
-  Whatever a weight is multiplied with goes through here. The weight's adapters are created at the
-  first call: after all weights of the module, so that these start the same with LoRA and without.
+  Whatever is multiplied with a weight goes through here, so that each may be quantised and adapted.
 
   stacked: the first axis of w holds several weights, and the function returns as many outputs.
   """
@@ -60,11 +59,11 @@ def weight(
   else:
     init_named = named(init, *names)
   w = module.param(name, init_named, tuple(shape))
+  arrays = [qwix.dequantize(w) if isinstance(w, qwix.QArray) else w]
+  if config.lora.adapts(path):
+    arrays += _adapters(module, name, config.lora.rank, names, shape, ins, stacked)
 
   def multiply(x: jax.Array) -> Any:
-    arrays = [qwix.dequantize(w) if isinstance(w, qwix.QArray) else w]
-    if config.lora.adapts(path):
-      arrays += _adapters(module, name, config.lora.rank, names, shape, ins, stacked)
     if stacked:
       return tuple(_contract(equation, x, config.lora, *part) for part in zip(*arrays, strict=True))
     return _contract(equation, x, config.lora, *arrays)
