@@ -8,6 +8,7 @@ import pytest
 
 from vsumjax import config
 from vsumjax.config import build_config, flatten, load_config, to_dict
+from vsumjax.models.lora import LoraConfig
 from vsumjax.types import InputError
 
 DEMO = Path(__file__).parent.parent / "configs" / "demo.py"
@@ -51,6 +52,14 @@ def test_what_is_saved_as_json_comes_back_the_same(make_config):
     ({"model.llm.num_heads": 3}, "model.llm.num_kv_heads: 2 does not divide the 3 query heads"),
     ({"model.llm.width": 0}, "model.llm.width: 0 must be positive"),
     ({"model.llm.head_size": 5}, "model.llm.head_size: 5 is odd"),
+    ({"model.lora": {"rank": -1}}, "model.lora.rank: -1 is less than 0"),
+    ({"model.lora": {"rank": 2, "targets": []}}, "model.lora.targets: none, with model.lora.rank"),
+    ({"model.lora": {"targets": ["llm/("]}}, "model.lora.targets: 'llm/(' is not a regular"),
+    ({"model.lora": {"targets": "llm"}}, "config key model.lora.targets: expected a list"),
+    ({"model.lora": {"alpha": 0}}, "model.lora.alpha: 0.0 is not above 0"),
+    ({"model.lora": {"rnak": 2}}, "config key model.lora.rnak: unknown; did you mean model.lora."),
+    ({"model.quantize": "int3"}, "model.quantize: 'int3' is none of '', 'int8', 'int4'"),
+    ({"model.param_dtype": "f32"}, "model.param_dtype: 'f32' is neither 'float32' nor 'bfloat16'"),
     ({"model.img.num_heads": 3}, "model.img.num_heads: 3 does not divide model.img.width"),
     ({"model.img.patch_size": 3}, "model.img.patch_size: 3 does not divide the 16 pixels"),
     ({"model.img.depth": 0}, "model.img.depth: 0 must be positive"),
@@ -104,6 +113,9 @@ def test_overrides_reach_any_depth_and_keep_their_types():
     "train.seed": "3",
     "optimizer.learning_rate": "1e-4",
     "model.remat": "true",
+    "model.lora.rank": "8",
+    "model.lora.targets": '["llm/layers/attn/.*"]',
+    "model.quantize": "int4",
     "model.exits.layers": "[1, 4]",
     "objective.exit_weights": "[1, 2.5]",
     "data.manifest": "a=b.jsonl",
@@ -113,6 +125,8 @@ def test_overrides_reach_any_depth_and_keep_their_types():
   assert built.train.seed == 3
   assert built.optimizer.learning_rate == 1e-4
   assert built.model.remat is True
+  assert built.model.lora == LoraConfig(8, 16.0, ("llm/layers/attn/.*",))
+  assert built.model.quantize == "int4"
   assert built.model.exits.layers == (1, 4)
   assert built.objective.exit_weights == (1.0, 2.5)
   assert built.data.manifest == "a=b.jsonl"

@@ -149,8 +149,18 @@ def run_training(config: ExperimentConfig, workdir: Path, on_progress: loop.OnPr
 
 
 def build_run(experiment: Experiment) -> loop.Run:
-  """Wires data, model, objective and optimizer for the loop."""
+  """Wires data, model, objective and optimizer for the loop.
+
+  Raises:
+    InputError: if the config cannot be trained: a quantised base without LoRA, a LoRA target that
+      matches no weight, a batch or a weight that does not divide among the devices.
+  """
   config, model = experiment.config, experiment.model
+  if config.model.quantize and not config.model.lora.rank:
+    raise InputError(
+      f"model.quantize: {config.model.quantize!r} weights cannot be trained; set model.lora.rank "
+      "above 0 to train adapters beside them, or model.quantize to ''"
+    )
   train, data = config.train, config.data
   readers = tuple(_open_cache(experiment, teacher) for teacher in config.objective.teachers)
   source = experiment.source(data.train_split, targets=data.targets, teachers=readers)

@@ -55,6 +55,7 @@ class LogicalRules:
   patch: Axes = None
   exits: Axes = None
   classes: Axes = None
+  rank: Axes = None
 
 
 class Named(struct.PyTreeNode, meta.AxisMetadata):
@@ -209,7 +210,7 @@ def describe(tree: Any, shardings: Any) -> str:
   leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
   lines = []
   for (path, leaf), sharding in zip(leaves, jax.tree.leaves(shardings), strict=True):
-    local_bytes = math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+    bits = math.prod(sharding.shard_shape(leaf.shape)) * jax.dtypes.itemsize_bits(leaf.dtype)
     name = jax.tree_util.keystr(path, simple=True, separator="/")
-    lines.append(f"{name}  {leaf.dtype}{list(leaf.shape)}  {sharding.spec}  {local_bytes:,} B")
+    lines.append(f"{name}  {leaf.dtype}{list(leaf.shape)}  {sharding.spec}  {bits // 8:,} B")
   return "\n".join(lines)

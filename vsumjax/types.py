@@ -6,7 +6,7 @@ Axis letters, the same in names, annotations and einsums of the whole library:
   T sequence          U keys                     D width                H query heads
   K key heads         G query heads per key head C score classes        S head size
   M mlp width         L layers                   E exits                V vocabulary
-  J cached entries    A annotators           I images (B · N · F)
+  J cached entries    A annotators           I images (B · N · F)   R rank of LoRA
 
 Arrays of rank two or more carry their axes as a suffix: `x_BTD`, `logits_EBNC`.
 """

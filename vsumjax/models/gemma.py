@@ -7,6 +7,7 @@ query scale and the sliding window on every second layer.
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -15,6 +16,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from vsumjax.models import layers
+from vsumjax.models.weights import WeightsConfig, weight
 from vsumjax.ops import attention, rope
 from vsumjax.sharding import constrain, named
 from vsumjax.types import InputError
@@ -96,15 +98,17 @@ class Attention(nn.Module):
   """Grouped-query attention with rotary positions and a soft cap."""
 
   config: GemmaConfig
+  weights: WeightsConfig = WeightsConfig()
 
   def setup(self) -> None:
     c = self.config
+    einsum = functools.partial(layers.Einsum, weights=self.weights)
     D, H, K, S = c.width, c.num_heads, c.num_kv_heads, c.head_size
-    self.q_einsum = layers.Einsum((H, D, S), ("heads", "width", "head_size"), 1, (0, 2))
-    self.kv_einsum = layers.Einsum(
+    self.q_einsum = einsum((H, D, S), ("heads", "width", "head_size"), 1, (0, 2))
+    self.kv_einsum = einsum(
       (2, K, D, S), (None, "kv_heads", "width", "head_size"), 2, (1, 3), stacked=True
     )
-    self.attn_vec_einsum = layers.Einsum((H, S, D), ("heads", "head_size", "width"), (0, 1), 2)
+    self.attn_vec_einsum = einsum((H, S, D), ("heads", "head_size", "width"), (0, 1), 2)
 
   def project(self, x_BTD: jax.Array, position_BT: jax.Array) -> tuple[jax.Array, KeysValues]:
     """Scaled queries [B, T, H, S], and keys and values, each [B, T, K, S]."""
@@ -122,32 +126,34 @@ class FeedForward(nn.Module):
   """Gated mlp with tanh-approximated GELU."""
 
   config: GemmaConfig
+  weights: WeightsConfig = WeightsConfig()
 
   @nn.compact
   def __call__(self, x_BTD: jax.Array) -> jax.Array:
-    c = self.config
+    D, M = self.config.width, self.config.mlp_dim
+    create = functools.partial(weight, self, self.weights)
     init = nn.initializers.variance_scaling(1.0, "fan_in", "normal", 1, 2, 0)
-    gating_cDM = self.param(
-      "gating_einsum", named(init, None, "width", "mlp"), (2, c.width, c.mlp_dim)
+    gating = create(
+      "gating_einsum", init, (None, "width", "mlp"), (2, D, M), "nD,DM->nM", stacked=True
     )
-    linear_MD = self.param(
-      "linear", named(nn.initializers.lecun_normal(), "mlp", "width"), (c.mlp_dim, c.width)
-    )
-    gate_BTM, up_BTM = (layers.contract("nD,DM->nM", x_BTD, w_DM) for w_DM in gating_cDM)
-    return layers.contract("nM,MD->nD", nn.gelu(gate_BTM) * up_BTM, linear_MD)
+    init = nn.initializers.lecun_normal()
+    linear = create("linear", init, ("mlp", "width"), (M, D), "nM,MD->nD")
+    gate_BTM, up_BTM = gating(x_BTD)
+    return linear(nn.gelu(gate_BTM) * up_BTM)
 
 
 class Block(nn.Module):
   """One decoder layer. Its methods are bodies of `nn.scan`: (carry, layer, context)."""
 
   config: GemmaConfig
+  weights: WeightsConfig = WeightsConfig()
 
   def setup(self) -> None:
     c = self.config
     self.pre_attention_norm = layers.RMSNorm()
-    self.attn = Attention(c)
+    self.attn = Attention(c, self.weights)
     self.pre_ffw_norm = layers.RMSNorm()
-    self.mlp = FeedForward(c)
+    self.mlp = FeedForward(c, self.weights)
     if c.post_norms:
       self.post_attention_norm = layers.RMSNorm()
       self.post_ffw_norm = layers.RMSNorm()
@@ -228,6 +234,7 @@ class Gemma(nn.Module):
   config: GemmaConfig
   dtype: jnp.dtype
   remat: bool
+  weights: WeightsConfig = WeightsConfig()
 
   def setup(self) -> None:
     c = self.config
@@ -241,7 +248,7 @@ class Gemma(nn.Module):
       in_axes=(0, nn.broadcast),
       metadata_params={nn.PARTITION_NAME: "layers"},
       methods=["read", "prefill", "decode"],
-    )(c)
+    )(c, self.weights)
     self.final_norm = layers.RMSNorm()
 
   def embed(self, token_BT: Int[Array, "B T"]) -> Float[Array, "B T D"]:

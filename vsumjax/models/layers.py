@@ -10,23 +10,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from vsumjax.models.weights import WeightsConfig, weight
 from vsumjax.ops import attention
 from vsumjax.sharding import named
 
 
-def contract(equation: str, x: jax.Array, w: jax.Array) -> jax.Array:
-  """`einsum` of x with a weight in the dtype of x; `n` stands for all leading axes of x.
-
-  Example: contract("nD,DM->nM", x_BTD, w_DM) is x_BTM. The tokens lie in one axis meanwhile, which
-  makes the weight's gradient one matmul; XLA:CPU copies both sides of a sum over (B, T).
-  """
-  lead = x.shape[: x.ndim - equation.index(",") + 1]
-  y = jnp.einsum(equation, x.reshape(-1, *x.shape[len(lead) :]), w.astype(x.dtype))
-  return y.reshape(*lead, *y.shape[1:])
-
-
 class Einsum(nn.Module):
-  """One weight `w` and one `contract` with it.
+  """One weight `w` and one `weights.contract` with it.
 
   `fan_in` axes of the weight set the scale of its initialisation.
   stacked: the first axis of w holds several weights, and the call returns as many outputs.
@@ -37,16 +27,17 @@ class Einsum(nn.Module):
   fan_in: int | tuple[int, ...]
   fan_out: int | tuple[int, ...]
   stacked: bool = False
+  weights: WeightsConfig = WeightsConfig()
 
   @nn.compact
   def __call__(self, equation: str, x: jax.Array) -> Any:
     init = nn.initializers.variance_scaling(
       1.0, "fan_in", "normal", self.fan_in, self.fan_out, (0,) if self.stacked else ()
     )
-    w = self.param("w", named(init, *self.names), tuple(self.shape))
-    if self.stacked:
-      return tuple(contract(equation, x, part) for part in w)
-    return contract(equation, x, w)
+    w = weight(
+      self, self.weights, "w", init, self.names, self.shape, equation, stacked=self.stacked
+    )
+    return w(x)
 
 
 class Dense(nn.Module):
@@ -55,6 +46,7 @@ class Dense(nn.Module):
   in_shape: Sequence[int]
   out_shape: Sequence[int]
   names: Sequence[str | None]
+  weights: WeightsConfig = WeightsConfig()
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -63,11 +55,12 @@ class Dense(nn.Module):
       1.0, "fan_avg", "uniform", tuple(range(num_in)), tuple(range(num_in, num_in + num_out))
     )
     shape = (*self.in_shape, *self.out_shape)
-    kernel = self.param("kernel", named(init, *self.names), shape)
+    ins, outs = "abc"[:num_in], "xyz"[:num_out]
+    equation = f"n{ins},{ins}{outs}->n{outs}"
+    kernel = weight(self, self.weights, "kernel", init, self.names, shape, equation)
     zeros = named(nn.initializers.zeros, *self.names[num_in:])
     bias = self.param("bias", zeros, tuple(self.out_shape))
-    ins, outs = "abc"[:num_in], "xyz"[:num_out]
-    y = contract(f"n{ins},{ins}{outs}->n{outs}", x, kernel)
+    y = kernel(x)
     return y + like(y, bias.astype(x.dtype))
 
 

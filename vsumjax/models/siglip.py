@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from vsumjax.models import layers
+from vsumjax.models.weights import WeightsConfig
 from vsumjax.ops import attention, pooling
 from vsumjax.sharding import constrain, named
 from vsumjax.types import InputError
@@ -49,45 +51,51 @@ class SelfAttention(nn.Module):
   """Multi-head attention of all patches with all patches."""
 
   num_heads: int
+  weights: WeightsConfig = WeightsConfig()
 
   @nn.compact
   def __call__(self, x_ITD: jax.Array) -> jax.Array:
     D = x_ITD.shape[-1]
     head = (self.num_heads, D // self.num_heads)
+    dense = functools.partial(layers.Dense, weights=self.weights)
 
     def project(name: str) -> jax.Array:
-      return layers.Dense((D,), head, ("width", "heads", "head_size"), name=name)(x_ITD)
+      names = ("width", "heads", "head_size")
+      return dense((D,), head, names, name=name)(x_ITD)
 
     q_ITHS, k_ITHS, v_ITHS = project("query"), project("key"), project("value")
     out_ITHS = attention.attend(q_ITHS * head[1] ** -0.5, k_ITHS, v_ITHS)
-    return layers.Dense(head, (D,), ("heads", "head_size", "width"), name="out")(out_ITHS)
+    return dense(head, (D,), ("heads", "head_size", "width"), name="out")(out_ITHS)
 
 
 class Mlp(nn.Module):
   """Two layers with tanh-approximated GELU."""
 
   mlp_dim: int
+  weights: WeightsConfig = WeightsConfig()
 
   @nn.compact
   def __call__(self, x_ITD: jax.Array) -> jax.Array:
     D = x_ITD.shape[-1]
-    hidden = layers.Dense((D,), (self.mlp_dim,), ("width", "mlp"), name="Dense_0")(x_ITD)
-    return layers.Dense((self.mlp_dim,), (D,), ("mlp", "width"), name="Dense_1")(nn.gelu(hidden))
+    dense = functools.partial(layers.Dense, weights=self.weights)
+    hidden = dense((D,), (self.mlp_dim,), ("width", "mlp"), name="Dense_0")(x_ITD)
+    return dense((self.mlp_dim,), (D,), ("mlp", "width"), name="Dense_1")(nn.gelu(hidden))
 
 
 class Block(nn.Module):
   """Pre-norm transformer block, written as a scan body."""
 
   config: SiglipConfig
+  weights: WeightsConfig = WeightsConfig()
 
   @nn.compact
   def __call__(self, x_ITD: jax.Array, _: None) -> tuple[jax.Array, None]:
     c = self.config
     x_ITD = constrain(x_ITD, "batch", None, None)
     y_ITD = layers.LayerNorm(name="LayerNorm_0")(x_ITD)
-    x_ITD += SelfAttention(c.num_heads, name="MultiHeadDotProductAttention_0")(y_ITD)
+    x_ITD += SelfAttention(c.num_heads, self.weights, name="MultiHeadDotProductAttention_0")(y_ITD)
     y_ITD = layers.LayerNorm(name="LayerNorm_1")(x_ITD)
-    return x_ITD + Mlp(c.mlp_dim, name="MlpBlock_0")(y_ITD), None
+    return x_ITD + Mlp(c.mlp_dim, self.weights, name="MlpBlock_0")(y_ITD), None
 
 
 class Transformer(nn.Module):
@@ -95,6 +103,7 @@ class Transformer(nn.Module):
 
   config: SiglipConfig
   remat: bool
+  weights: WeightsConfig = WeightsConfig()
 
   @nn.compact
   def __call__(self, x_ITD: jax.Array) -> jax.Array:
@@ -107,7 +116,7 @@ class Transformer(nn.Module):
       in_axes=nn.broadcast,
       metadata_params={nn.PARTITION_NAME: "layers"},
     )
-    x_ITD, _ = stack(self.config, name="encoderblock")(x_ITD, None)
+    x_ITD, _ = stack(self.config, self.weights, name="encoderblock")(x_ITD, None)
     return layers.LayerNorm(name="encoder_norm")(x_ITD)
 
 
@@ -119,6 +128,7 @@ class Siglip(nn.Module):
   num_tokens: int
   dtype: jnp.dtype
   remat: bool
+  weights: WeightsConfig = WeightsConfig()
 
   @nn.compact
   def __call__(self, image_Ihwc: Float[Array, "I h w 3"]) -> Float[Array, "I P D"]:
@@ -131,12 +141,14 @@ class Siglip(nn.Module):
     patches = image_Ihwc[:, : side * p, : side * p].reshape(-1, side, p, side, p, 3)
     patches = patches.swapaxes(2, 3).reshape(-1, side * side, p, p, 3).astype(self.dtype)
     names = ("patch", "patch", None, "width")
-    x_ITD = layers.Dense((p, p, 3), (c.width,), names, name="embedding")(patches)
+    dense = functools.partial(layers.Dense, weights=self.weights)
+    x_ITD = dense((p, p, 3), (c.width,), names, name="embedding")(patches)
     position = self.param(
       "pos_embedding",
       named(nn.initializers.normal(c.width**-0.5), None, None, "width"),
       (1, side * side, c.width),
     )
-    x_ITD = Transformer(c, self.remat, name="Transformer")(x_ITD + position.astype(self.dtype))
+    x_ITD += position.astype(self.dtype)
+    x_ITD = Transformer(c, self.remat, self.weights, name="Transformer")(x_ITD)
     x_IPD = pooling.pool_tokens(x_ITD, self.num_tokens)
-    return layers.Dense((c.width,), (self.out_width,), (None, "width"), name="head")(x_IPD)
+    return dense((c.width,), (self.out_width,), (None, "width"), name="head")(x_IPD)

@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
-from vsumjax.models import exits, gemma, siglip
+from vsumjax.models import exits, gemma, quantization, siglip
+from vsumjax.models.lora import LoraConfig
+from vsumjax.models.weights import WeightsConfig
 from vsumjax.sharding import constrain
 from vsumjax.types import Batch, InputError, Prompt, StudentOutput
 
@@ -18,9 +20,13 @@ from vsumjax.types import Batch, InputError, Prompt, StudentOutput
 class StudentConfig:
   """Architecture.
 
-  dtype: of activations, "float32" or "bfloat16"; parameters are kept in float32.
+  dtype: of activations, "float32" or "bfloat16".
   remat: keep of a layer only its input for the backward pass, for the least memory. Otherwise the
     results of its matmuls and of attention are kept, and only what is cheap is computed twice.
+  lora: with a rank, the base is frozen, and only adapters and exits are trained.
+  quantize: "int8" or "int4" keeps the weights of the decoder's layers in that, "" as they are.
+  param_dtype: "bfloat16" keeps the base in it; adapters, exits and scales are in float32 always.
+    It is meant for a base that is frozen: where it is trained, small updates are rounded away.
   """
 
   img: siglip.SiglipConfig
@@ -28,6 +34,9 @@ class StudentConfig:
   exits: exits.ExitsConfig
   dtype: str
   remat: bool
+  lora: LoraConfig = dataclasses.field(default_factory=LoraConfig)
+  quantize: str = ""
+  param_dtype: str = "float32"
 
   def __post_init__(self) -> None:
     layers = self.exits.layers
@@ -37,8 +46,13 @@ class StudentConfig:
       raise InputError(
         f"model.exits.layers: the last, {layers[-1]}, must be model.llm.depth, {self.llm.depth}"
       )
-    if self.dtype not in ("float32", "bfloat16"):
-      raise InputError(f"model.dtype: {self.dtype!r} is neither 'float32' nor 'bfloat16'")
+    for name in ("dtype", "param_dtype"):
+      if getattr(self, name) not in ("float32", "bfloat16"):
+        raise InputError(
+          f"model.{name}: {getattr(self, name)!r} is neither 'float32' nor 'bfloat16'"
+        )
+    if self.quantize not in ("", *quantization.KINDS):
+      raise InputError(f"model.quantize: {self.quantize!r} is none of '', 'int8', 'int4'")
 
 
 class VideoSummaryStudent(nn.Module):
@@ -56,8 +70,9 @@ class VideoSummaryStudent(nn.Module):
 
   def setup(self) -> None:
     c, dtype = self.config, jnp.dtype(self.config.dtype)
-    self.img = siglip.Siglip(c.img, c.llm.width, self.tokens_per_frame, dtype, c.remat)
-    self.llm = gemma.Gemma(c.llm, dtype, c.remat)
+    weights = WeightsConfig(c.lora, c.quantize)
+    self.img = siglip.Siglip(c.img, c.llm.width, self.tokens_per_frame, dtype, c.remat, weights)
+    self.llm = gemma.Gemma(c.llm, dtype, c.remat, weights)
     num_exits, num_classes = len(c.exits.layers), len(self.score_ids)
     self.exits = exits.ExitHeads(c.llm.width, num_exits, num_classes, c.exits.prototypes)
 
@@ -130,3 +145,9 @@ def normalise(frames: UInt8[Array, "*n 3"]) -> Float[Array, "*n 3"]:
 def num_params(params: object) -> int:
   """Number of parameters of a tree of arrays or shapes."""
   return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def num_bytes(params: object) -> int:
+  """Bytes of a tree of arrays or shapes; two int4 are one."""
+  bits = sum(leaf.size * jax.dtypes.itemsize_bits(leaf.dtype) for leaf in jax.tree.leaves(params))
+  return bits // 8

@@ -42,14 +42,16 @@ class Checkpoints:
   def save(self, state: TrainState, step: int, meta: Meta) -> None:
     """Starts an async save. Orbax copies the state to the host before this returns, so the next
     step may take it as its own (donate it)."""
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state),
-        data=ocp.args.JsonSave({"step": step}),
-        meta=ocp.args.JsonSave(dict(meta)),
-      ),
-    )
+    # Orbax copies by what JAX takes for an implicit transfer, which the loop forbids.
+    with jax.transfer_guard_device_to_host("allow"):
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(state),
+          data=ocp.args.JsonSave({"step": step}),
+          meta=ocp.args.JsonSave(dict(meta)),
+        ),
+      )
 
   def load_meta(self, step: int) -> dict[str, Any]:
     """Raises InputError if there is no checkpoint of that step."""

@@ -13,13 +13,14 @@ from flax import struct
 from jax.sharding import Mesh
 
 from vsumjax import sharding
+from vsumjax.models import lora
 from vsumjax.models.student import VideoSummaryStudent
 from vsumjax.types import Array, Batch, InputError
 
 
 @struct.dataclass
 class TrainState:
-  """step: i32[]. params, opt_state: trees of arrays."""
+  """step: i32[]. params: tree of arrays. opt_state: of those of them that are trained."""
 
   step: Array
   params: Any
@@ -27,9 +28,15 @@ class TrainState:
 
 
 def init_params(model: VideoSummaryStudent, spec: Batch, key: jax.Array) -> Any:
-  """Boxed parameters (`sharding.Named`), traceable. `spec` gives the shapes of one batch."""
+  """Boxed parameters (`sharding.Named`), traceable. `spec` gives the shapes of one batch.
+
+  Raises:
+    InputError: if one of the config's LoRA targets matches no weight.
+  """
   batch = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), spec)
-  return model.init(key, batch)["params"]
+  params = model.init(key, batch)["params"]
+  lora.check_targets(model.config.lora, params)
+  return lora.cast_base(params, model.config.param_dtype)
 
 
 def init_state(
@@ -37,7 +44,8 @@ def init_state(
 ) -> TrainState:
   """Boxed state at step 0; call it under `jax.eval_shape` or `jax.jit`."""
   params = init_params(model, spec, jax.random.key(seed))
-  return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=tx.init(params))
+  trained, _ = lora.split(params)
+  return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=tx.init(trained))
 
 
 def with_shardings(boxed: Any, mesh: Mesh, rules: sharding.LogicalRules) -> Any:

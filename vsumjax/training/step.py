@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from vsumjax.models import lora
 from vsumjax.models.student import VideoSummaryStudent
 from vsumjax.training.objective import ObjectiveConfig, Pair, compute_loss
 from vsumjax.training.state import TrainState
@@ -19,20 +20,25 @@ Metrics = dict[str, Pair]
 def make_train_step(
   model: VideoSummaryStudent, objective: ObjectiveConfig, tx: optax.GradientTransformation
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-  """A step of gradient descent on sum / weight over the global batch."""
+  """A step of gradient descent on sum / weight over the global batch.
+
+  Of a frozen base there is neither a gradient nor a state of the optimizer; see `lora.split`.
+  """
 
   def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-    def loss_fn(params):
-      output = model.apply({"params": params}, batch)
+    trained, frozen = lora.split(state.params)
+
+    def loss_fn(trained):
+      output = model.apply({"params": lora.join(trained, frozen)}, batch)
       (total, weight), metrics = compute_loss(objective, output, batch)
       # A batch of padding alone has weight 0 and gives zero gradients, not NaN.
       return total / jnp.maximum(weight, 1e-6), metrics
 
-    grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params)
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    grads, metrics = jax.grad(loss_fn, has_aux=True)(trained)
+    updates, opt_state = tx.update(grads, state.opt_state, trained)
     one = jnp.ones(())
     metrics["grad_norm"] = (optax.tree.norm(grads), one)
-    params = optax.apply_updates(state.params, updates)
+    params = lora.join(optax.apply_updates(trained, updates), frozen)
     return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
 
   return train_step
