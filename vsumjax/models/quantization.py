@@ -77,6 +77,9 @@ def quantized(
 def quantize_params(params: Any, abstract: Any) -> Any:
   """Parameters in the form that a config with `quantize` has, one leaf at a time.
 
+  Beside the input and the output it takes the float32 copy of one layer of one leaf, and that leaf
+  quantised once more.
+
   Args:
     params: arrays, of all of the model or of a part of it.
     abstract: what they shall be: shapes and shardings of the quantised model's parameters, as
@@ -98,11 +101,17 @@ def quantize_params(params: Any, abstract: Any) -> Any:
 
 
 def quantize_leaf(leaf: jax.Array, abstract: Any) -> Any:
-  """The leaf as `abstract` is: quantised if that is a QArray, and in its shardings."""
+  """The leaf as `abstract` is: quantised if that is a QArray, and in its shardings.
+
+  A quantised leaf leads with the layers, as all under `PATHS` do.
+  """
   if not isinstance(abstract, qwix.QArray):
     return leaf
-  make = jax.jit(
-    lambda w: quantize(w, abstract.qtype, abstract.scale_tile_shape),
+  tiles = abstract.scale_tile_shape[1:]
+  # Layer by layer, so that the float32 copy is of one. (In a `lax.map` XLA:CPU makes it of all.)
+  of_layer = jax.jit(lambda w_L, layer: quantize(w_L[layer], abstract.qtype, tiles))
+  stack = jax.jit(
+    lambda parts: jax.tree.map(lambda *xs: jnp.stack(xs), *parts),
     out_shardings=jax.tree.map(lambda x: x.sharding, abstract),
   )
-  return make(leaf)
+  return stack([jax.block_until_ready(of_layer(leaf, layer)) for layer in range(len(leaf))])
