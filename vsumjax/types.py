@@ -35,6 +35,22 @@ class TeacherTargets:
 
 
 @struct.dataclass
+class Prompt:
+  """What the language model reads: the first four fields of a `Batch`, for captions and answers.
+
+  frames:     u8[B, N, F, h, w, 3]; N or F is 0 where there is no image.
+  tokens:     i32[B, T], image slots included, padding wherever `input_mask` is False.
+  mask_ar:    i32[B, T]; all 0 for PaliGemma's bidirectional prompt.
+  input_mask: bool[B, T].
+  """
+
+  frames: Array
+  tokens: Array
+  mask_ar: Array
+  input_mask: Array
+
+
+@struct.dataclass
 class Batch:
   """One global (on device) or process-local (host) batch of windows of video segments.
 

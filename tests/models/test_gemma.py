@@ -20,8 +20,10 @@ def test_embedder_is_tied_and_scaled():
   params = {"params": {"input_embedding": table}}
   encoded = embedder.apply(params, jnp.array([[3, 7]]), method="encode")
   np.testing.assert_allclose(encoded[0], table[jnp.array([3, 7])] * 2.0, rtol=1e-6)
-  logits = embedder.apply(params, encoded, (3, 5), method="decode")
+  logits = embedder.apply(params, encoded, (3, 5), method="decode_only")
   np.testing.assert_allclose(logits, encoded @ table[jnp.array([3, 5])].T, rtol=1e-5)
+  every = embedder.apply(params, encoded, method="decode")
+  np.testing.assert_allclose(every, encoded @ table.T, rtol=1e-5)
 
 
 def test_attention_equals_the_slow_reference():
@@ -32,9 +34,12 @@ def test_attention_equals_the_slow_reference():
   x = jnp.asarray(rng.normal(size=(2, 6, 32)) * 2, jnp.float32)
   position = np.tile(np.arange(6), (2, 1))
   mask = np.tril(np.ones((2, 6, 6), bool))
-  boxed = attention.init(jax.random.key(0), x, jnp.asarray(position), jnp.asarray(mask))
-  params = sharding.unbox(boxed)["params"]
-  got = attention.apply({"params": params}, x, jnp.asarray(position), jnp.asarray(mask))
+
+  def whole(module, x):
+    return module.attend(*module.project(x, jnp.asarray(position)), jnp.asarray(mask))
+
+  params = sharding.unbox(attention.init(jax.random.key(0), x, method=whole))["params"]
+  got = attention.apply({"params": params}, x, method=whole)
 
   q = np.einsum("BTD,HDS->BTHS", x, params["q_einsum"]["w"])
   k, v = np.einsum("BUD,cKDS->cBUKS", x, params["kv_einsum"]["w"])
@@ -59,8 +64,8 @@ def test_gemma_1_has_no_post_norms(post_norms):
   block = gemma.Block(llm)
   x = jnp.ones((1, 3, 32))
   masks = (jnp.ones((1, 3, 3), bool),) * 2
-  args = (x, jnp.array(True), jnp.arange(3)[None], masks, jnp.array([[2]]))
-  params = block.init(jax.random.key(0), *args)["params"]
+  layer, context = (jnp.array(0), jnp.array(True)), (jnp.arange(3)[None], masks)
+  params = block.init(jax.random.key(0), x, layer, context, method="prefill")["params"]
   assert ("post_ffw_norm" in params) == ("post_attention_norm" in params) == post_norms
 
 

@@ -89,7 +89,7 @@ def test_exit_k_equals_a_model_of_k_layers(case, depth):
 
   def read(module, batch):
     x_BTD = module.embed(batch)
-    return module.llm.read(x_BTD, batch.input_mask, batch.mask_ar, batch.score_pos)
+    return module.llm.read(x_BTD, batch.input_mask, batch.mask_ar, batch.score_pos)[1]
 
   whole = _apply(model, params, batch, method=read)
   part = _apply(short, sliced, batch, method=read)
@@ -127,16 +127,16 @@ def test_scan_equals_unrolled_layers(case):
       x_BTD, read = block.apply(
         {"params": sliced},
         x_BTD,
-        jnp.array(layer % 2 == 0),
-        position_BT,
-        masks_BTT,
-        batch.score_pos,
+        (jnp.array(layer), jnp.array(layer % 2 == 0)),
+        (position_BT, masks_BTT, batch.score_pos),
+        method="read",
       )
       reads.append(read)
     return jnp.stack(reads)
 
   def scanned(module, batch):
-    return module.llm.read(module.embed(batch), batch.input_mask, batch.mask_ar, batch.score_pos)
+    x_BTD = module.embed(batch)
+    return module.llm.read(x_BTD, batch.input_mask, batch.mask_ar, batch.score_pos)[1]
 
   batch = jax.tree.map(jnp.asarray, batch)
   np.testing.assert_allclose(
@@ -157,7 +157,8 @@ def test_the_sliding_window_acts_on_even_layers_and_behind_the_prefix_only():
     model = testing.tiny_model(dataclasses.replace(config, llm=llm))
 
     def read(module, batch):
-      return module.llm.read(module.embed(batch), batch.input_mask, batch.mask_ar, batch.score_pos)
+      x_BTD = module.embed(batch)
+      return module.llm.read(x_BTD, batch.input_mask, batch.mask_ar, batch.score_pos)[1]
 
     return _apply(model, params, batch, method=read)
 
@@ -180,7 +181,7 @@ def test_causal_tokens_do_not_see_the_future():
 
   def read(module, x_BTD, mask_ar):
     valid = jnp.ones_like(batch.input_mask)
-    return module.llm.read(x_BTD, valid, mask_ar, read_at)[-1].sum()
+    return module.llm.read(x_BTD, valid, mask_ar, read_at)[1][-1].sum()
 
   def influence(mask_ar):
     grad = jax.grad(lambda x: _apply(model, params, x, mask_ar, method=read))(

@@ -11,12 +11,16 @@ import dataclasses
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from vsumjax.models import layers
 from vsumjax.ops import attention, rope
 from vsumjax.sharding import constrain, named
 from vsumjax.types import InputError
+
+KeysValues = tuple[jax.Array, jax.Array]
+Layer = tuple[jax.Array, jax.Array]  # index and whether its attention is local
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +81,12 @@ class Embedder(nn.Module):
     x_BTD = jnp.take(self.input_embedding, token_BT, axis=0, mode="clip")
     return x_BTD.astype(self.dtype) * jnp.asarray(self.width**0.5, self.dtype)
 
-  def decode(self, x: jax.Array, ids: tuple[int, ...]) -> jax.Array:
+  def decode(self, x: Float[Array, "*n D"]) -> Float[Array, "*n V"]:
+    """Logits of every token, summed up in float32."""
+    table_VD = self.input_embedding.astype(x.dtype)
+    return jnp.einsum("...D,VD->...V", x, table_VD, preferred_element_type=jnp.float32)
+
+  def decode_only(self, x: jax.Array, ids: tuple[int, ...]) -> jax.Array:
     """float32 logits of the tokens `ids` only: [..., D] -> [..., len(ids)]."""
     rows_CD = self.input_embedding[jnp.asarray(ids)]
     return jnp.einsum("...D,CD->...C", x.astype(jnp.float32), rows_CD.astype(jnp.float32))
@@ -88,23 +97,25 @@ class Attention(nn.Module):
 
   config: GemmaConfig
 
-  @nn.compact
-  def __call__(self, x_BTD: jax.Array, position_BT: jax.Array, mask_BTU: jax.Array) -> jax.Array:
+  def setup(self) -> None:
     c = self.config
     D, H, K, S = c.width, c.num_heads, c.num_kv_heads, c.head_size
-    q_einsum = layers.Einsum((H, D, S), ("heads", "width", "head_size"), 1, (0, 2), name="q_einsum")
-    kv_einsum = layers.Einsum(
-      (2, K, D, S), (None, "kv_heads", "width", "head_size"), 2, (1, 3), True, name="kv_einsum"
+    self.q_einsum = layers.Einsum((H, D, S), ("heads", "width", "head_size"), 1, (0, 2))
+    self.kv_einsum = layers.Einsum(
+      (2, K, D, S), (None, "kv_heads", "width", "head_size"), 2, (1, 3), stacked=True
     )
-    out_einsum = layers.Einsum(
-      (H, S, D), ("heads", "head_size", "width"), (0, 1), 2, name="attn_vec_einsum"
-    )
-    q_BTHS = rope.apply_rope(q_einsum("nD,HDS->nHS", x_BTD), position_BT)
-    k_BUKS, v_BUKS = kv_einsum("nD,KDS->nKS", x_BTD)
-    k_BUKS = rope.apply_rope(k_BUKS, position_BT)
-    scaled_BTHS = q_BTHS * jnp.asarray(c.query_scale**-0.5, q_BTHS.dtype)
-    out_BTHS = attention.attend(scaled_BTHS, k_BUKS, v_BUKS, mask_BTU, cap=c.attention_cap)
-    return out_einsum("nHS,HSD->nD", out_BTHS)
+    self.attn_vec_einsum = layers.Einsum((H, S, D), ("heads", "head_size", "width"), (0, 1), 2)
+
+  def project(self, x_BTD: jax.Array, position_BT: jax.Array) -> tuple[jax.Array, KeysValues]:
+    """Scaled queries [B, T, H, S], and keys and values, each [B, T, K, S]."""
+    q_BTHS = rope.apply_rope(self.q_einsum("nD,HDS->nHS", x_BTD), position_BT)
+    k_BTKS, v_BTKS = self.kv_einsum("nD,KDS->nKS", x_BTD)
+    scale = jnp.asarray(self.config.query_scale**-0.5, q_BTHS.dtype)
+    return q_BTHS * scale, (rope.apply_rope(k_BTKS, position_BT), v_BTKS)
+
+  def attend(self, q_BTHS: jax.Array, kv_BUKS: KeysValues, mask_BTU: jax.Array) -> jax.Array:
+    out_BTHS = attention.attend(q_BTHS, *kv_BUKS, mask_BTU, cap=self.config.attention_cap)
+    return self.attn_vec_einsum("nHS,HSD->nD", out_BTHS)
 
 
 class FeedForward(nn.Module):
@@ -127,34 +138,62 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-  """One decoder layer as a scan body: carries x, yields x at the score positions."""
+  """One decoder layer. Its methods are bodies of `nn.scan`: (carry, layer, context)."""
 
   config: GemmaConfig
 
-  @nn.compact
-  def __call__(
-    self,
-    x_BTD: jax.Array,
-    is_local: jax.Array,
-    position_BT: jax.Array,
-    masks_BTU: tuple[jax.Array, jax.Array],
-    score_pos_BN: jax.Array,
-  ) -> tuple[jax.Array, jax.Array]:
+  def setup(self) -> None:
     c = self.config
-    x_BTD = constrain(x_BTD, "batch", None, None)
-    global_BTU, local_BTU = masks_BTU
-    mask_BTU = jnp.where(is_local, local_BTU, global_BTU)
-    y_BTD = layers.RMSNorm(name="pre_attention_norm")(x_BTD)
-    y_BTD = Attention(c, name="attn")(y_BTD, position_BT, mask_BTU)
+    self.pre_attention_norm = layers.RMSNorm()
+    self.attn = Attention(c)
+    self.pre_ffw_norm = layers.RMSNorm()
+    self.mlp = FeedForward(c)
     if c.post_norms:
-      y_BTD = layers.RMSNorm(name="post_attention_norm")(y_BTD)
-    x_BTD += y_BTD
-    y_BTD = layers.RMSNorm(name="pre_ffw_norm")(x_BTD)
-    y_BTD = FeedForward(c, name="mlp")(y_BTD)
-    if c.post_norms:
-      y_BTD = layers.RMSNorm(name="post_ffw_norm")(y_BTD)
-    x_BTD += y_BTD
+      self.post_attention_norm = layers.RMSNorm()
+      self.post_ffw_norm = layers.RMSNorm()
+
+  def read(self, x_BTD: jax.Array, layer: Layer, context: tuple) -> tuple[jax.Array, jax.Array]:
+    """context: positions, masks, score positions. Yields x at the score positions."""
+    position_BT, masks_BTT, score_pos_BN = context
+    x_BTD, _ = self.prefill(x_BTD, layer, (position_BT, masks_BTT))
     return x_BTD, jnp.take_along_axis(x_BTD, score_pos_BN[:, :, None], axis=1)
+
+  def prefill(self, x_BTD: jax.Array, layer: Layer, context: tuple) -> tuple[jax.Array, KeysValues]:
+    """context: positions, masks. Yields keys and values."""
+    position_BT, masks_BTT = context
+    x_BTD = constrain(x_BTD, "batch", None, None)
+    q_BTHS, kv_BTKS = self.attn.project(self.pre_attention_norm(x_BTD), position_BT)
+    return self._after(x_BTD, q_BTHS, kv_BTKS, _mask_of(layer, masks_BTT)), kv_BTKS
+
+  def decode(
+    self, carry: tuple[jax.Array, KeysValues], layer: Layer, context: tuple
+  ) -> tuple[tuple[jax.Array, KeysValues], None]:
+    """carry: x of one new token and the cache of all layers; context: position, masks, slot."""
+    (x_B1D, kv_LBUKS), (index, _), (position_B1, masks_B1U, slot) = carry, layer, context
+    x_B1D = constrain(x_B1D, "batch", None, None)
+    q_B1HS, kv_B1KS = self.attn.project(self.pre_attention_norm(x_B1D), position_B1)
+    # The cache is carried, not scanned over, so that each step writes one slot in place.
+    at = (index, 0, slot, 0, 0)
+    kv_LBUKS = jax.tree.map(
+      lambda cache, new: jax.lax.dynamic_update_slice(cache, new[None], at), kv_LBUKS, kv_B1KS
+    )
+    kv_BUKS = jax.tree.map(
+      lambda cache: jax.lax.dynamic_index_in_dim(cache, index, keepdims=False), kv_LBUKS
+    )
+    return (self._after(x_B1D, q_B1HS, kv_BUKS, _mask_of(layer, masks_B1U)), kv_LBUKS), None
+
+  def _after(
+    self, x_BTD: jax.Array, q_BTHS: jax.Array, kv_BUKS: KeysValues, mask_BTU: jax.Array
+  ) -> jax.Array:
+    y_BTD = self.attn.attend(q_BTHS, kv_BUKS, mask_BTU)
+    x_BTD += self.post_attention_norm(y_BTD) if self.config.post_norms else y_BTD
+    y_BTD = self.mlp(self.pre_ffw_norm(x_BTD))
+    return x_BTD + (self.post_ffw_norm(y_BTD) if self.config.post_norms else y_BTD)
+
+
+def _mask_of(layer: Layer, masks_BTU: tuple[jax.Array, jax.Array]) -> jax.Array:
+  global_BTU, local_BTU = masks_BTU
+  return jnp.where(layer[1], local_BTU, global_BTU)
 
 
 def attention_masks(
@@ -169,6 +208,20 @@ def attention_masks(
   return mask_BTT, mask_BTT & near_BTT
 
 
+@struct.dataclass
+class KVCache:
+  """Keys and values of a batch, in slots that are the same for all rows.
+
+  kv_LBUKS: keys and values, rotated, each f[L, B, U, K, S].
+  position_BU: i32, place of each slot's token among the row's own.
+  is_filled_BU: bool, False for padding and for what is not decoded yet.
+  """
+
+  kv_LBUKS: KeysValues
+  position_BU: Array
+  is_filled_BU: Array
+
+
 class Gemma(nn.Module):
   """Embedder, scanned layers and final norm."""
 
@@ -179,14 +232,15 @@ class Gemma(nn.Module):
   def setup(self) -> None:
     c = self.config
     self.embedder = Embedder(c.vocab_size, c.width, self.dtype)
-    block = layers.rematted(Block, keep_matmuls=not self.remat)
+    block = layers.rematted(Block, keep_matmuls=not self.remat, methods=["read"])
     self.layers = nn.scan(
       block,
       variable_axes={"params": 0},
       split_rngs={"params": True},
       length=c.depth,
-      in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
+      in_axes=(0, nn.broadcast),
       metadata_params={nn.PARTITION_NAME: "layers"},
+      methods=["read", "prefill", "decode"],
     )(c)
     self.final_norm = layers.RMSNorm()
 
@@ -199,15 +253,66 @@ class Gemma(nn.Module):
     input_mask_BT: Bool[Array, "B T"],
     mask_ar_BT: Int[Array, "B T"],
     score_pos_BN: Int[Array, "B N"],
-  ) -> Float[Array, "L B N D"]:
-    """The residual stream after every layer, at the score positions only."""
-    is_local_L = jnp.arange(self.config.depth) % 2 == 0
-    position_BT = attention.positions(input_mask_BT)
-    masks_BTT = attention_masks(self.config, input_mask_BT, mask_ar_BT)
-    _, read_LBND = self.layers(x_BTD, is_local_L, position_BT, masks_BTT, score_pos_BN)
-    return read_LBND
+  ) -> tuple[Float[Array, "B T D"], Float[Array, "L B N D"]]:
+    """The residual stream after the last layer, and after every layer at the score positions."""
+    context = (*self._prompt_context(input_mask_BT, mask_ar_BT), score_pos_BN)
+    return self.layers.read(x_BTD, self._layers(), context)
+
+  def prefill(
+    self,
+    x_BTD: Float[Array, "B T D"],
+    input_mask_BT: Bool[Array, "B T"],
+    mask_ar_BT: Int[Array, "B T"],
+    num_slots: int,
+  ) -> tuple[Float[Array, "B T D"], KVCache]:
+    """The residual stream after the last layer, and a cache with room for `num_slots` tokens."""
+    context = self._prompt_context(input_mask_BT, mask_ar_BT)
+    x_BTD, kv_LBTKS = self.layers.prefill(x_BTD, self._layers(), context)
+    room = num_slots - x_BTD.shape[1]
+    if room < 0:
+      raise ValueError(f"a cache of {num_slots} slots for a prompt of {x_BTD.shape[1]} tokens")
+    cache = KVCache(
+      kv_LBUKS=jax.tree.map(lambda x: _pad_axis(x, 2, room), kv_LBTKS),
+      position_BU=_pad_axis(context[0], 1, room),
+      is_filled_BU=_pad_axis(input_mask_BT, 1, room),
+    )
+    return x_BTD, cache
+
+  def decode(
+    self, x_B1D: Float[Array, "B 1 D"], cache: KVCache, slot: Int[Array, ""]
+  ) -> tuple[Float[Array, "B 1 D"], KVCache]:
+    """The residual stream of one more token of each row, which takes `slot` of the cache."""
+    position_B1 = cache.is_filled_BU.sum(axis=1, dtype=jnp.int32, keepdims=True)
+    position_BU = jax.lax.dynamic_update_slice(cache.position_BU, position_B1, (0, slot))
+    is_filled_BU = jax.lax.dynamic_update_slice(
+      cache.is_filled_BU, jnp.ones(position_B1.shape, bool), (0, slot)
+    )
+    is_near_BU = is_filled_BU
+    if self.config.sliding_window:
+      is_near_BU &= position_BU > position_B1 - self.config.sliding_window
+    masks_B1U = is_filled_BU[:, None], is_near_BU[:, None]
+    (x_B1D, kv_LBUKS), _ = self.layers.decode(
+      (x_B1D, cache.kv_LBUKS), self._layers(), (position_B1, masks_B1U, slot)
+    )
+    return x_B1D, KVCache(kv_LBUKS, position_BU, is_filled_BU)
+
+  def logits(self, x: Float[Array, "*n D"]) -> Float[Array, "*n V"]:
+    """What the LM head says after the last layer, of the whole vocabulary, in float32."""
+    return attention.soft_cap(self.embedder.decode(self.final_norm(x)), self.config.final_cap)
 
   def logits_of(self, read_BND: jax.Array, ids: tuple[int, ...]) -> jax.Array:
     """What the LM head says of the tokens `ids` after the last layer: f32[B, N, len(ids)]."""
-    logits_BNC = self.embedder.decode(self.final_norm(read_BND), ids)
+    logits_BNC = self.embedder.decode_only(self.final_norm(read_BND), ids)
     return attention.soft_cap(logits_BNC, self.config.final_cap)
+
+  def _layers(self) -> Layer:
+    index_L = jnp.arange(self.config.depth)
+    return index_L, index_L % 2 == 0
+
+  def _prompt_context(self, input_mask_BT: jax.Array, mask_ar_BT: jax.Array) -> tuple:
+    masks_BTT = attention_masks(self.config, input_mask_BT, mask_ar_BT)
+    return attention.positions(input_mask_BT), masks_BTT
+
+
+def _pad_axis(x: jax.Array, axis: int, amount: int) -> jax.Array:
+  return jnp.pad(x, [(0, amount if i == axis else 0) for i in range(x.ndim)])

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, UInt8
 
 from vsumjax.models import exits, gemma, siglip
 from vsumjax.sharding import constrain
-from vsumjax.types import Batch, InputError, StudentOutput
+from vsumjax.types import Batch, InputError, Prompt, StudentOutput
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,9 @@ class VideoSummaryStudent(nn.Module):
       self.exits = exits.ExitHeads(len(c.exits.layers) - 1, len(self.score_ids))
 
   def __call__(self, batch: Batch) -> StudentOutput:
-    read_LBND = self.llm.read(self.embed(batch), batch.input_mask, batch.mask_ar, batch.score_pos)
+    _, read_LBND = self.llm.read(
+      self.embed(batch), batch.input_mask, batch.mask_ar, batch.score_pos
+    )
     layers = jnp.asarray(self.config.exits.layers) - 1
     logits_EBNC = self.llm.logits_of(read_LBND[-1], self.score_ids)[None]
     if len(layers) > 1:
@@ -70,20 +72,49 @@ class VideoSummaryStudent(nn.Module):
       logits_EBNC = jnp.concatenate([early_EBNC, logits_EBNC])
     return StudentOutput(logits=logits_EBNC, confidence=exits.confidence(logits_EBNC))
 
-  def embed(self, batch: Batch) -> jax.Array:
+  def embed(self, prompt: Prompt | Batch) -> jax.Array:
     """Token embeddings with the soft tokens of the frames in the image slots, in order: f[B, T, D].
 
     Example: slots [i, i, a, i, i, b] of 2 frames with P = 2 take soft tokens [0, 1, -, 2, 3, -].
     """
-    B, N, F = batch.frames.shape[:3]
+    B, N, F = prompt.frames.shape[:3]
+    text_BTD = self.llm.embed(prompt.tokens)
+    if N * F == 0:
+      return text_BTD
     images = constrain(
-      normalise(batch.frames).reshape(-1, *batch.frames.shape[3:]), "batch", *[None] * 3
+      normalise(prompt.frames).reshape(-1, *prompt.frames.shape[3:]), "batch", *[None] * 3
     )
     soft_BID = self.img(images).reshape(B, N * F * self.tokens_per_frame, -1)
-    is_slot_BT = batch.tokens == self.image_id
+    is_slot_BT = prompt.tokens == self.image_id
     index_BT = jnp.maximum(jnp.cumsum(is_slot_BT, axis=1) - 1, 0)
     slot_BTD = jnp.take_along_axis(soft_BID, index_BT[:, :, None], axis=1)
-    return jnp.where(is_slot_BT[:, :, None], slot_BTD, self.llm.embed(batch.tokens))
+    return jnp.where(is_slot_BT[:, :, None], slot_BTD, text_BTD)
+
+  def hidden(self, prompt: Prompt | Batch) -> jax.Array:
+    """The residual stream after the last layer, f[B, T, D]; `llm.logits` reads it."""
+    nothing_BN = jnp.zeros((prompt.tokens.shape[0], 0), jnp.int32)
+    x_BTD = self.embed(prompt)
+    return self.llm.read(x_BTD, prompt.input_mask, prompt.mask_ar, nothing_BN)[0]
+
+  def lm_logits(self, prompt: Prompt | Batch) -> jax.Array:
+    """Next-token logits at every position, f32[B, T, V]: for short sequences and comparisons."""
+    return self.llm.logits(self.hidden(prompt))
+
+  def prefill(self, prompt: Prompt, num_slots: int) -> tuple[jax.Array, gemma.KVCache]:
+    """Logits f32[B, V] after each row's last valid token, and a cache of `num_slots` tokens."""
+    x_BTD = self.embed(prompt)
+    x_BTD, cache = self.llm.prefill(x_BTD, prompt.input_mask, prompt.mask_ar, num_slots)
+    T = prompt.tokens.shape[1]
+    last_B = jnp.max(jnp.where(prompt.input_mask, jnp.arange(T)[None], 0), axis=1)
+    x_BD = jnp.take_along_axis(x_BTD, last_B[:, None, None], axis=1)[:, 0]
+    return self.llm.logits(x_BD), cache
+
+  def decode(
+    self, token_B: jax.Array, cache: gemma.KVCache, slot: jax.Array
+  ) -> tuple[jax.Array, gemma.KVCache]:
+    """Logits f32[B, V] after one more token of each row, kept in `slot` of the cache."""
+    x_B1D, cache = self.llm.decode(self.llm.embed(token_B[:, None]), cache, slot)
+    return self.llm.logits(x_B1D[:, 0]), cache
 
 
 def normalise(frames: UInt8[Array, "*n 3"]) -> Float[Array, "*n 3"]:
