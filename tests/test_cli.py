@@ -84,7 +84,7 @@ def test_summarize_takes_one_video(run_cli, video):
   assert err == "vsumjax summarize: give one video file, as an argument or by --video\n"
 
 
-@pytest.mark.parametrize("command", ["train", "cache-teacher", "evaluate", "summarize"])
+@pytest.mark.parametrize("command", ["train", "cache-teacher", "evaluate", "summarize", "convert"])
 def test_every_command_explains_itself(capfd, command):
   with pytest.raises(SystemExit) as raised:
     cli.main([command, "--help"])

@@ -16,7 +16,7 @@ import dataclasses
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,7 @@ def _open_array(path: Path, name: str, key: str, driver: str) -> LazyTensor:
     except ValueError as error:
       raise InputError(f"{path}: {name}: cannot be read: {error}".splitlines()[0]) from error
 
-  return LazyTensor(name, shape, np.dtype(store.dtype.numpy_dtype), str(path), read)
+  return LazyTensor(name, shape, np.dtype(store.dtype.numpy_dtype), str(path), read, len(shape))
 
 
 def write_native(path: Path, ours: Weights, on_bytes: Callable[[int], None]) -> None:
@@ -148,7 +148,9 @@ def write_native(path: Path, ours: Weights, on_bytes: Callable[[int], None]) -> 
     type_handler_registry=registry,
   )
   with contextlib.closing(ocp.Checkpointer(handler)) as checkpointer:
-    args = ocp.args.PyTreeSave(_nested(ours.tensors), ocdbt_target_data_file_size=_DATA_FILE_BYTES)
+    args = ocp.args.PyTreeSave(
+      weights.nested(ours.tensors), ocdbt_target_data_file_size=_DATA_FILE_BYTES
+    )
     checkpointer.save((path / PARAMS).absolute(), args=args)
 
 
@@ -189,15 +191,3 @@ def chunk_shape(tensor: LazyTensor) -> tuple[int, ...]:
     shape[axis] = min(size, max(1, _CHUNK_BYTES // row_bytes))
     break
   return tuple(shape)
-
-
-def _nested(content: Mapping[str, Any]) -> dict[str, Any]:
-  """{"llm/embedder": ...} -> {"llm": {"embedder": ...}}."""
-  tree: dict[str, Any] = {}
-  for path, leaf in content.items():
-    *groups, name = path.split("/")
-    group = tree
-    for key in groups:
-      group = group.setdefault(key, {})
-    group[name] = leaf
-  return tree

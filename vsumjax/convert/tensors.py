@@ -39,7 +39,7 @@ class LazyTensor:
     dtype: of what `read` returns; one of `FLOATS`.
     source: the file, for messages.
     read: region -> array of that region's shape.
-    splits: whether reading a region costs no more than its share of the tensor.
+    split_axes: how many of the leading axes can be read in parts at the cost of the parts.
   """
 
   name: str
@@ -47,7 +47,7 @@ class LazyTensor:
   dtype: np.dtype
   source: str
   read: Callable[[Region], np.ndarray]
-  splits: bool = True
+  split_axes: int
 
   @property
   def size(self) -> int:
@@ -81,11 +81,11 @@ def full(region: Region, shape: Sequence[int]) -> Region:
 
 
 def blocks(tensor: LazyTensor) -> Iterator[Region]:
-  """Regions that cover the tensor in the order of its bytes, of about BLOCK_BYTES where it splits.
+  """Regions that cover the tensor in the order of its bytes, of about BLOCK_BYTES if it splits.
 
   At least one entry of the leading axis lies in each: of a stacked tensor, a layer.
   """
-  if not tensor.splits or not tensor.shape or not tensor.size:
+  if not tensor.split_axes or not tensor.size:
     yield ()
     return
   rows = max(1, BLOCK_BYTES * tensor.shape[0] // tensor.nbytes)
@@ -122,7 +122,7 @@ def from_bytes(
     array = np.frombuffer(content, dtype).reshape(inner)
     return array[(slice(None),) * (axis + 1) + spans[axis + 1 :]]
 
-  return LazyTensor(name, shape, dtype, str(path), read)
+  return LazyTensor(name, shape, dtype, str(path), read, len(shape))
 
 
 def file_reader(path: Path, offset: int) -> Callable[[int, int], bytes]:
@@ -143,11 +143,6 @@ def file_reader(path: Path, offset: int) -> Callable[[int, int], bytes]:
   return read_bytes
 
 
-def from_array(name: str, array: np.ndarray, source: str) -> LazyTensor:
-  """An array that is in memory already."""
-  return LazyTensor(name, array.shape, array.dtype, source, lambda r: array[full(r, array.shape)])
-
-
 def stacked(name: str, tensors: Sequence[LazyTensor]) -> LazyTensor:
   """[...] of each of L tensors -> [L, ...]. They have one shape and dtype."""
   first = tensors[0]
@@ -164,7 +159,8 @@ def stacked(name: str, tensors: Sequence[LazyTensor]) -> LazyTensor:
       row[...] = tensor.read(tuple(inner))
     return out
 
-  return LazyTensor(name, shape, first.dtype, first.source, read)
+  split_axes = 1 + min(tensor.split_axes for tensor in tensors)
+  return LazyTensor(name, shape, first.dtype, first.source, read, split_axes)
 
 
 def part(tensor: LazyTensor, name: str, *index: int) -> LazyTensor:
@@ -174,7 +170,9 @@ def part(tensor: LazyTensor, name: str, *index: int) -> LazyTensor:
   def read(region: Region) -> np.ndarray:
     return tensor.read((*lead, *region))[(0,) * len(index)]
 
-  return dataclasses.replace(tensor, name=name, shape=tensor.shape[len(index) :], read=read)
+  split_axes = max(0, tensor.split_axes - len(index))
+  shape = tensor.shape[len(index) :]
+  return dataclasses.replace(tensor, name=name, shape=shape, read=read, split_axes=split_axes)
 
 
 def mapped(
@@ -185,7 +183,7 @@ def mapped(
   def read(region: Region) -> np.ndarray:
     return function(tensor.array())[full(region, shape)]
 
-  return dataclasses.replace(tensor, shape=shape, read=read, splits=False)
+  return dataclasses.replace(tensor, shape=shape, read=read, split_axes=0)
 
 
 def cast(tensor: LazyTensor, dtype: np.dtype) -> LazyTensor:

@@ -136,6 +136,18 @@ def flat(tree: Any) -> dict[str, Any]:
   return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
+def nested(content: Mapping[str, Any]) -> dict[str, Any]:
+  """{"llm/embedder": ...} -> {"llm": {"embedder": ...}}."""
+  tree: dict[str, Any] = {}
+  for path, leaf in content.items():
+    *groups, name = path.split("/")
+    group = tree
+    for key in groups:
+      group = group.setdefault(key, {})
+    group[name] = leaf
+  return tree
+
+
 def with_dtype(weights: Weights, name: str) -> Weights:
   """The weights rounded to "float32", "bfloat16" or "float16"."""
   rounded = {path: tensors.cast(t, FLOATS[name]) for path, t in weights.tensors.items()}
