@@ -166,16 +166,3 @@ def test_the_files_of_tokenizer_and_processor_travel(make_huggingface, corpus, t
   back = _write(tmp_path / "back", formats.HUGGINGFACE, formats.open_weights(ours))
   for name in huggingface.CARRIED[1:]:
     assert (back / name).read_text() == (source / name).read_text()
-
-
-def test_a_trained_student(trained, tmp_path):
-  """Workdir -> Hugging Face -> ours: the parameters, what the exits mean, the tokenizer."""
-  opened = formats.open_weights(trained)
-  path = _write(tmp_path / "hf", formats.HUGGINGFACE, opened)
-  again = formats.open_weights(path)
-  assert_same_tensors(opened.tensors, again.tensors)
-  assert again.config == opened.config
-  assert again.facts.prompt_digest == opened.facts.prompt_digest != ""
-  assert again.facts.score_tokens == ("1", "2", "3", "4", "5")
-  assert (path / "tokenizer.model").read_bytes() == (trained / "tokenizer.model").read_bytes()
-  formats.check_tokenizer(again)

@@ -9,6 +9,7 @@ import dataclasses
 import struct
 import threading
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
@@ -26,6 +27,7 @@ from vsumjax.types import InputError
 _PREFIX = "params/"
 _BFLOAT16 = np.dtype("V2")
 _LOCAL_HEADER_BYTES = 30  # and then, at byte 26 of it, the lengths of name and extra field
+_DEFLATED_BYTES = 2**20  # read at once
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same weights give the same bytes
 
 
@@ -123,29 +125,50 @@ def _data_start(path: Path, info: zipfile.ZipInfo) -> int:
 
 
 class _Inflated:
-  """Reads a deflated member from front to back, and from the front again to go back."""
+  """Reads a deflated member from front to back, and from the front again to go back.
+
+  `zipfile`'s own stream would keep the file open for as long as the tensor lives.
+  """
 
   def __init__(self, path: Path, info: zipfile.ZipInfo, offset: int) -> None:
     self._path, self._info, self._offset = path, info, offset
+    self._data_start = _data_start(path, info)
     self._lock = threading.Lock()
-    self._stream: IO[bytes] | None = None
+    self._rewind()
 
   def read_bytes(self, start: int, count: int) -> bytes:
     start += self._offset
     with self._lock:
       try:
-        stream = self._at(start)
-        return stream.read(count)
-      except (zipfile.BadZipFile, EOFError, OSError) as error:
-        raise InputError(f"{self._path}: {self._info.filename}: cannot be read: {error}") from error
+        if start < self._position:
+          self._rewind()
+        while gap := start - self._position:
+          if not self._next(min(gap, tensors.BLOCK_BYTES)):
+            return b""
+        return self._next(count)
+      except zlib.error as error:
+        raise InputError(f"{self._path}: {self._info.filename}: broken: {error}") from error
 
-  def _at(self, start: int) -> IO[bytes]:
-    if self._stream is None or self._stream.tell() > start:
-      self._stream = zipfile.ZipFile(self._path).open(self._info)  # noqa: SIM115  (kept open)
-    while (gap := start - self._stream.tell()) > 0:
-      if not self._stream.read(min(gap, tensors.BLOCK_BYTES)):
-        break
-    return self._stream
+  def _rewind(self) -> None:
+    self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)  # zip keeps no header of zlib
+    self._position = self._consumed = self._crc = 0
+
+  def _next(self, count: int) -> bytes:
+    """The next `count` bytes, or fewer at the end."""
+    content = bytearray()
+    with self._path.open("rb") as file:
+      file.seek(self._data_start + self._consumed)
+      while len(content) < count and not self._inflater.eof:
+        chunk = self._inflater.unconsumed_tail or file.read(_DEFLATED_BYTES)
+        if not chunk:
+          break
+        content += self._inflater.decompress(chunk, count - len(content))
+      self._consumed = file.tell() - self._data_start
+    self._position += len(content)
+    self._crc = zlib.crc32(content, self._crc)
+    if self._position == self._info.file_size and self._crc != self._info.CRC:
+      raise InputError(f"{self._path}: {self._info.filename}: its checksum is wrong")
+    return content
 
 
 def write_npz(path: Path, ours: Weights, on_bytes: Callable[[int], None]) -> None:
