@@ -157,7 +157,7 @@ def test_transformers_loads_what_we_export(tmp_path, family):
   assert loaded.config.image_token_id == 60
 
 
-def test_the_files_of_tokenizer_and_processor_travel(make_huggingface, corpus, tmp_path):
+def test_the_files_of_tokenizer_and_processor_travel(make_huggingface, tmp_path):
   source = tmp_path / "source"
   shutil.copytree(make_huggingface(), source)
   for name in huggingface.CARRIED[1:]:
