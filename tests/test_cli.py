@@ -66,6 +66,7 @@ def test_a_job_that_ends_gives_zero(capfd):
     (["evaluate", "--checkpoint", "c", "--out", "o", "--without", "smell"], "'smell'"),
     (["summarize", "v", "--checkpoint", "c", "--out", "o", "--share", "much"], "'much'"),
     (["train", "--config", "x.py", "--workdir", "w", "--sed", "3"], "--sed"),
+    (["benchmark", "breakfast"], "'breakfast'"),
   ],
 )
 def test_a_wrong_command_line_is_refused(capfd, argv, message):
@@ -84,7 +85,9 @@ def test_summarize_takes_one_video(run_cli, video):
   assert err == "vsumjax summarize: give one video file, as an argument or by --video\n"
 
 
-@pytest.mark.parametrize("command", ["train", "cache-teacher", "evaluate", "summarize", "convert"])
+@pytest.mark.parametrize(
+  "command", ["train", "cache-teacher", "evaluate", "summarize", "convert", "benchmark"]
+)
 def test_every_command_explains_itself(capfd, command):
   with pytest.raises(SystemExit) as raised:
     cli.main([command, "--help"])

@@ -57,6 +57,8 @@ def test_what_is_saved_as_json_comes_back_the_same(make_config):
     ({"prompt.image_size": 32}, "prompt.image_size: 32 is not model.img.image_size, 16"),
     ({"prompt.tokens_per_frame": 5}, "prompt.tokens_per_frame: 5 is not the square of a number"),
     ({"prompt.tokens_per_frame": 9}, "prompt.tokens_per_frame: 9 is not the square of a number"),
+    ({"model.exits.prototypes": True}, "objective.prototype_weight: 0.0 with model."),
+    ({"objective.prototype_weight": 1.0}, "objective.prototype_weight: 1.0 with model."),
     ({"objective.exit_weights": [1.0]}, "objective.exit_weights: 1 weights for 3 exits"),
     ({"data.targets": "soft"}, "data.targets: must be one of histogram, hard, is 'soft'"),
     ({"train.batch_size": 0}, "train.batch_size: 0 is less than 1"),

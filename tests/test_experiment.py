@@ -68,6 +68,17 @@ def test_teachers_logits_reach_the_right_examples(distilled, trained):
   assert np.ptp(batch.teachers[0].score_logits, axis=0).max() > 1e-3
 
 
+def test_prototypes_learn_and_are_read_back(make_config, tmp_path):
+  changes = {"model.exits.prototypes": True, "objective.prototype_weight": 1.0}
+  config = make_config(**changes, **{"train.num_steps": 12, "data.train_split": "train"})
+  workdir = run_training(config, tmp_path / "run", lambda *update: None)
+  lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+  losses = [line["train/prototype"] for line in lines if "train/prototype" in line]
+  assert losses[-1] < losses[0]
+  student = load_student(workdir)
+  assert student.params["exits"]["prototype"].shape == (3, 5, 32)
+
+
 @pytest.fixture
 def other_corpus(corpus, tmp_path):
   """A function that copies the manifest with other titles; its videos stay where they are."""

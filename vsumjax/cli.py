@@ -44,7 +44,14 @@ def report(command: str, run: Callable[[], None], *, verbose: bool = False) -> i
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
   parser = argparse.ArgumentParser(prog="vsumjax", description="Video summaries by a small VLM.")
   commands = parser.add_subparsers(dest="command", required=True)
-  for add in (_add_train, _add_cache_teacher, _add_evaluate, _add_summarize, _add_convert):
+  for add in (
+    _add_train,
+    _add_cache_teacher,
+    _add_evaluate,
+    _add_summarize,
+    _add_convert,
+    _add_benchmark,
+  ):
     command = add(commands)
     command.add_argument("--verbose", action="store_true", help="show logs and tracebacks")
   # Only `train` takes config overrides, --config.train.seed=3: argparse can't declare them.
@@ -188,6 +195,31 @@ def _convert(args: argparse.Namespace) -> None:
     max_shard_bytes=args.max_shard_bytes,
     check_numbers=not args.no_check,
   )
+
+
+def _add_benchmark(commands) -> argparse.ArgumentParser:
+  parser = commands.add_parser("benchmark", help="speed beside other libraries, in one run")
+  parser.add_argument("what", choices=("model_step",), help="forward pass and train step")
+  parser.add_argument("--rounds", type=int, default=5, help="values a median is of (5)")
+  parser.add_argument("--batch", type=int, default=8, help="rows of the batch (8)")
+  parser.add_argument(
+    "--only",
+    nargs="+",
+    default=[],
+    metavar="ROW",
+    help="of ours, transformers, big_vision, big_vision_no_remat; default: all",
+  )
+  parser.add_argument("--out", type=Path, help="JSON file of all values")
+  parser.set_defaults(run=_benchmark)
+  return parser
+
+
+def _benchmark(args: argparse.Namespace) -> None:
+  from vsumjax.jobs import benchmark, model_step
+
+  task = model_step.Task(batch=args.batch)
+  rows = args.only or list(model_step.ROWS)
+  benchmark.benchmark_model_step(task, rows, rounds=args.rounds, out=args.out)
 
 
 def _quiet(verbose: bool) -> None:

@@ -53,6 +53,12 @@ class ExperimentConfig:
         f"prompt.tokens_per_frame: {self.prompt.tokens_per_frame} is not the square of a number "
         f"that divides {side}, the patches on a side of model.img"
       )
+    if self.model.exits.prototypes != (self.objective.prototype_weight > 0):
+      raise InputError(
+        f"objective.prototype_weight: {self.objective.prototype_weight} with "
+        f"model.exits.prototypes {self.model.exits.prototypes}; prototypes need a weight above 0 "
+        "to learn, and without them there is nothing to weigh"
+      )
     if len(self.objective.exit_weights) != len(self.model.exits.layers):
       raise InputError(
         f"objective.exit_weights: {len(self.objective.exit_weights)} weights for "

@@ -81,11 +81,13 @@ class StudentOutput:
   """What the model answers, at every exit, the last exit last.
 
   logits:     f32[E, B, N, C], over the score classes.
-  confidence: f32[E, B, N], the largest class probability.
+  confidence: f32[E, B, N], how sure each exit is of the class it predicts.
+  prototype_cosine: f32[E, B, N, C], of the readout with each class's prototype, if there are any.
   """
 
   logits: Array
   confidence: Array
+  prototype_cosine: Array | None = None
 
 
 @struct.dataclass

@@ -18,9 +18,8 @@ DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bf
 
 def small_config(family="gemma2", early_exits=False):
   """A PaliGemma ("gemma") or PaliGemma 2 ("gemma2") of a few thousand parameters."""
-  config = testing.tiny_config()
-  if not early_exits:
-    config = dataclasses.replace(config, exits=ExitsConfig((3,)))
+  exits = ExitsConfig((1, 2, 3), prototypes=True) if early_exits else ExitsConfig((3,))
+  config = dataclasses.replace(testing.tiny_config(), exits=exits)
   if family == "gemma2":
     return config
   shape = {name: getattr(config.llm, name) for name in ("vocab_size", "width", "depth", "mlp_dim")}

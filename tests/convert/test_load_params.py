@@ -80,7 +80,7 @@ def test_the_dtype_is_the_model_s(source, leaves):
 def test_exits_that_are_missing_are_told(source):
   abstract = _abstract(early_exits=True, data=8)
   loaded = load_params(source, abstract)
-  assert loaded.missing == ("exits/bias", "exits/kernel", "exits/norm")
+  assert loaded.missing == ("exits/bias", "exits/kernel", "exits/norm", "exits/prototype")
   assert loaded.params["exits"] == abstract["exits"]
   assert isinstance(loaded.params["llm"]["final_norm"]["scale"], jax.Array)
 

@@ -116,7 +116,7 @@ def test_ours_and_back_with_exits(tmp_path, kind, dtype, family):
   """Ours -> npz, Hugging Face or ours -> ours: weights, exits, config and facts."""
   config = small_config(family, early_exits=True)
   leaves = random_leaves(config, dtype)
-  assert {"exits/norm", "exits/kernel", "exits/bias"} < leaves.keys()
+  assert {f"exits/{name}" for name in ("norm", "kernel", "bias", "prototype")} < leaves.keys()
   ours = _write(tmp_path / "ours", formats.NATIVE, _as_weights(leaves, config))
   there = tmp_path / ("there.npz" if kind == formats.NPZ else "there")
   _write(there, kind, formats.open_weights(ours))

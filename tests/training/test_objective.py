@@ -58,6 +58,18 @@ def test_loss_is_the_weighted_sum_over_exits_and_teachers(output, batch):
     assert metrics[name][1] == 5
 
 
+def test_prototypes_learn_by_the_cross_entropy_of_their_cosines(output, batch):
+  cosine = jnp.tanh(output.logits)
+  config = dataclasses.replace(CONFIG, prototype_weight=0.7)
+  (total, _), metrics = _loss(config, output.replace(prototype_cosine=cosine), batch)
+  (without, _), _ = _loss(CONFIG, output, batch)
+  targets, weight = np.asarray(batch.targets), np.asarray(batch.weight)
+  terms = [reference.cross_entropy(10 * c, targets, weight)[0] for c in np.asarray(cosine)]
+  expected = 0.7 * (1.0 * terms[0] + 0.5 * terms[1] + 2.0 * terms[2]) / 3.5
+  np.testing.assert_allclose(total - without, expected, rtol=1e-4)
+  np.testing.assert_allclose(metrics["prototype"][0], terms[2], rtol=1e-5)
+
+
 @pytest.mark.parametrize("field", ["weight", "temperature", "direction"])
 def test_every_field_of_a_teacher_acts(field, output, batch):
   other = {"weight": 0.6, "temperature": 1.0, "direction": "reverse"}[field]

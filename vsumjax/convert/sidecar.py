@@ -4,7 +4,7 @@
 
   format             "vsumjax sidecar"
   version            1
-  model              the StudentConfig; `model.exits.layers` says after which layers a score is read
+  model              the StudentConfig; `model.exits.layers`: after which layers a score is read
   image_token_id     id of an image slot, -1 if unknown
   score_tokens       pieces of the score classes, worst first; [] if unknown
   score_ids          their token ids; the last exit is the tied LM head restricted to them
@@ -12,11 +12,12 @@
   prompt_digest      its digest, "" if unknown
 
 `exits.safetensors` holds every parameter under `exits/` by its path, and is there if the model has
-early exits (E of them, of width D, with C classes):
+early exits (E of them, of width D, with C classes) or prototypes:
 
-  exits/norm    [E, D]     scale of the RMS norm before the head
-  exits/kernel  [E, D, C]  the head
-  exits/bias    [E, C]
+  exits/norm       [E, D]         scale of the RMS norm before the head
+  exits/kernel     [E, D, C]      the head
+  exits/bias       [E, C]
+  exits/prototype  [E + 1, C, D]  a prototype of each class, for the last exit too
 
 Beside a single file, as x.npz, the two are named x.npz.vsumjax.json and x.npz.exits.safetensors.
 """
@@ -72,7 +73,8 @@ def read_sidecar(
     return None
   values = read_json(json_path)
   config = config_of(values, _FORMAT, _VERSION, json_path)
-  exits = open_safetensors(exits_path) if len(config.exits.layers) > 1 else {}
+  has_exits = len(config.exits.layers) > 1 or config.exits.prototypes
+  exits = open_safetensors(exits_path) if has_exits else {}
   return config, exits, facts_of(values, json_path)
 
 

@@ -104,8 +104,12 @@ def check(weights: Weights) -> Weights:
 
 def num_classes(weights: Weights) -> int:
   """Score classes of the exits; 1 where there are none to count."""
-  bias = weights.tensors.get(EXITS + "bias")
-  return len(weights.facts.score_ids) or (bias.shape[-1] if bias else 1)
+  bias, prototype = (weights.tensors.get(EXITS + name) for name in ("bias", "prototype"))
+  if weights.facts.score_ids:
+    return len(weights.facts.score_ids)
+  if bias:
+    return bias.shape[-1]
+  return prototype.shape[1] if prototype else 1
 
 
 @functools.cache
@@ -166,7 +170,7 @@ def config_from_dict(values: Any, source: str) -> StudentConfig:
       | {
         "img": SiglipConfig(**values["img"]),
         "llm": GemmaConfig(**values["llm"]),
-        "exits": ExitsConfig(tuple(values["exits"]["layers"])),
+        "exits": ExitsConfig(**values["exits"] | {"layers": tuple(values["exits"]["layers"])}),
       }
     )
   except (KeyError, TypeError) as error:

@@ -4,6 +4,10 @@ Conventions (Gemma, and so PaliGemma): pad 0, eos 1, bos 2, unk 3; no space is p
 and none is dropped; every digit is its own piece; characters the vocabulary lacks become bytes.
 PaliGemma adds location pieces `<loc0000>`, `<loc0001>`..., which this project uses as markers after
 segments, and puts the image slot just behind the last piece.
+
+As in big_vision, which trained PaliGemma, SentencePiece itself reads the file. The ids are those of
+transformers' conversion of it, but for control pieces spelled in a text (text here, `<bos>` itself
+there), U+2581 beside spaces, and runs of spaces longer than any piece.
 """
 
 from __future__ import annotations

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vsumjax.convert import check, formats, resize, sidecar, weights
+from vsumjax.convert import formats, resize, sidecar, weights
 from vsumjax.convert.weights import Weights
 from vsumjax.files import staging
+from vsumjax.jobs import check
 from vsumjax.models import families
 from vsumjax.models.student import StudentConfig
 from vsumjax.progress import progress

@@ -58,8 +58,8 @@ class VideoSummaryStudent(nn.Module):
     c, dtype = self.config, jnp.dtype(self.config.dtype)
     self.img = siglip.Siglip(c.img, c.llm.width, self.tokens_per_frame, dtype, c.remat)
     self.llm = gemma.Gemma(c.llm, dtype, c.remat)
-    if len(c.exits.layers) > 1:
-      self.exits = exits.ExitHeads(len(c.exits.layers) - 1, len(self.score_ids))
+    num_exits, num_classes = len(c.exits.layers), len(self.score_ids)
+    self.exits = exits.ExitHeads(c.llm.width, num_exits, num_classes, c.exits.prototypes)
 
   def __call__(self, batch: Batch) -> StudentOutput:
     _, read_LBND = self.llm.read(
@@ -68,9 +68,14 @@ class VideoSummaryStudent(nn.Module):
     layers = jnp.asarray(self.config.exits.layers) - 1
     logits_EBNC = self.llm.logits_of(read_LBND[-1], self.score_ids)[None]
     if len(layers) > 1:
-      early_EBNC = self.exits(read_LBND[layers[:-1]])
+      early_EBNC = self.exits.logits(read_LBND[layers[:-1]])
       logits_EBNC = jnp.concatenate([early_EBNC, logits_EBNC])
-    return StudentOutput(logits=logits_EBNC, confidence=exits.confidence(logits_EBNC))
+    cosine_EBNC = self.exits.cosine(read_LBND[layers]) if self.config.exits.prototypes else None
+    return StudentOutput(
+      logits=logits_EBNC,
+      confidence=exits.confidence(logits_EBNC, cosine_EBNC),
+      prototype_cosine=cosine_EBNC,
+    )
 
   def embed(self, prompt: Prompt | Batch) -> jax.Array:
     """Token embeddings with the soft tokens of the frames in the image slots, in order: f[B, T, D].

@@ -4,7 +4,8 @@
   mentor   CE + φ · KL(teacher)
   student  CE + φ · KL(mentor) + ψ · KL(teacher)          (DEEVISum, 2504.21831)
 
-φ and ψ are the weights of the entries of `teachers`.
+φ and ψ are the weights of the entries of `teachers`. Prototypes of the exits (`ExitsConfig`) learn
+by the cross entropy of their cosines, beside all that.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from vsumjax.types import Batch, InputError, StudentOutput
 
 Pair = tuple[jax.Array, jax.Array]
 DIRECTIONS = ("forward", "reverse")
+# Cosines are logits too close to each other; times 10, five classes reach probabilities up to 0.99.
+PROTOTYPE_SCALE = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,11 +48,15 @@ class TeacherConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveConfig:
-  """exit_weights: one a exit, the last exit last. ce_weight: of the labels' cross entropy."""
+  """exit_weights: one a exit, the last exit last. ce_weight: of the labels' cross entropy.
+
+  prototype_weight: of the cross entropy of PROTOTYPE_SCALE · cosine; only with prototypes.
+  """
 
   ce_weight: float
   exit_weights: tuple[float, ...]
   teachers: tuple[TeacherConfig, ...]
+  prototype_weight: float = 0.0
 
   def __post_init__(self) -> None:
     if not (sum(self.exit_weights) > 0 and min(self.exit_weights) >= 0):
@@ -64,10 +71,12 @@ def compute_loss(
 ) -> tuple[Pair, dict[str, Pair]]:
   """Returns the loss as (sum, weight) and each of its terms at the last exit, likewise.
 
-  The loss is the mean over exits (by `exit_weights`) of ce_weight · CE + Σ_t weight_t · KL_t.
+  The loss is the mean over exits (by `exit_weights`) of ce_weight · CE + Σ_t weight_t · KL_t, and
+  of prototype_weight · CE(prototypes).
   """
   total, metrics, weight = 0.0, {}, None
-  for exit_weight, logits_BNC in zip(config.exit_weights, output.logits, strict=True):
+  exits = zip(config.exit_weights, output.logits, strict=True)
+  for index, (exit_weight, logits_BNC) in enumerate(exits):
     terms = {"ce": losses.cross_entropy_loss(logits_BNC, batch.targets, batch.weight)}
     scales = {"ce": config.ce_weight}
     for teacher, cached in zip(config.teachers, batch.teachers, strict=True):
@@ -79,6 +88,10 @@ def compute_loss(
         reverse=teacher.direction == "reverse",
       )
       scales[f"kl_{teacher.name}"] = teacher.weight
+    if config.prototype_weight:
+      cosine_BNC = PROTOTYPE_SCALE * output.prototype_cosine[index]
+      terms["prototype"] = losses.cross_entropy_loss(cosine_BNC, batch.targets, batch.weight)
+      scales["prototype"] = config.prototype_weight
     total += exit_weight * sum(scales[name] * terms[name][0] for name in terms)
     metrics, weight = terms, terms["ce"][1]
   loss = (total / sum(config.exit_weights), weight)

@@ -22,9 +22,9 @@ from vsumjax import sharding
 from vsumjax.convert import formats, weights
 from vsumjax.convert.load import load_params
 from vsumjax.convert.weights import Weights
-from vsumjax.models import families
+from vsumjax.jobs import big_vision
 from vsumjax.models.exits import ExitsConfig
-from vsumjax.models.student import StudentConfig, VideoSummaryStudent
+from vsumjax.models.student import VideoSummaryStudent
 from vsumjax.types import Prompt
 
 _ROWS, _PREFIX, _SUFFIX = 2, 8, 8
@@ -81,12 +81,15 @@ def compare(path: Path, kind: str, ours: Weights) -> Comparison:
 
 
 def _why_not(library: str, ours: Weights) -> str:
-  if importlib.util.find_spec(library) is None:
-    return f"{library} is not installed"
-  if library == "transformers" and importlib.util.find_spec("torch") is None:
-    return "torch is not installed"
-  if library == "big_vision" and not _variant(ours.config):
-    return "big_vision has no model of this size"
+  if library == "big_vision":
+    try:
+      big_vision.build_model(ours.config)
+    except (ImportError, ValueError) as error:
+      return str(error)
+  else:
+    for name in ("transformers", "torch"):
+      if importlib.util.find_spec(name) is None:
+        return f"{name} is not installed"
   needed = sum(t.size for t in ours.tower().values()) * 4 * _OVERHEAD + _BASE_BYTES
   available = _available_bytes()
   if available < needed:
@@ -173,26 +176,12 @@ def _huggingface_logits(path: Path, ours: Weights, prompt: Prompt, image_id: int
 
 
 def _big_vision_logits(path: Path, ours: Weights, prompt: Prompt, image_id: int) -> np.ndarray:
-  from big_vision.models.proj.paligemma import paligemma
-
-  c = ours.config.img
-  tower = {"patch_size": (c.patch_size,) * 2, "width": c.width, "depth": c.depth}
-  tower |= {"mlp_dim": c.mlp_dim, "num_heads": c.num_heads, "pool_type": "none", "scan": True}
-  decoder = {"variant": _variant(ours.config), "vocab_size": ours.config.llm.vocab_size}
-  model = paligemma.Model(img=tower, llm=decoder)
+  model = big_vision.build_model(ours.config)
   theirs = formats.open_weights(path, ours.config).tower()
   params = weights.nested({name: t.array().astype(np.float32) for name, t in theirs.items()})
   pixels_BhwC = prompt.frames[:, 0, 0].astype(np.float32) / 127.5 - 1
   text_BT, mask_ar_BT = prompt.tokens[:, -_TEXT:], prompt.mask_ar[:, -_TEXT:]
   return np.asarray(model.apply({"params": params}, pixels_BhwC, text_BT, mask_ar_BT)[0])
-
-
-def _variant(config: StudentConfig) -> str:
-  """big_vision's name of a decoder, "" if it has none of this size."""
-  for name, known in families.GEMMA.items():
-    if dataclasses.replace(known, vocab_size=config.llm.vocab_size) == config.llm:
-      return name
-  return ""
 
 
 def _distance(reference_BTV: np.ndarray, answer_BTV: np.ndarray) -> tuple[float, float]:
