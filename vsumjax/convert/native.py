@@ -35,6 +35,7 @@ from vsumjax.types import InputError
 
 MODEL, PARAMS = "model.json", "params"
 _FORMAT, _VERSION = "vsumjax", 1
+_METADATA = "_METADATA"  # Orbax's table of the tree
 _CHUNK_BYTES = 32 * 2**20
 # Of files that Orbax writes into; a multiple of the chunks, and small enough for object stores.
 _DATA_FILE_BYTES = 512 * 2**20
@@ -100,14 +101,19 @@ def open_workdir(path: Path) -> Weights:
 
 
 def _open_orbax(path: Path, group: str) -> dict[str, LazyTensor]:
-  """The arrays under a group ("" for all) of an Orbax checkpoint, by path."""
+  """The arrays under a group ("" for all) of an Orbax checkpoint, by path.
+
+  Orbax's own `metadata` would open every array of the optimizer, too.
+  """
+  metadata = sidecar.read_json(path / _METADATA)
   try:
-    metadata = ocp.PyTreeCheckpointHandler().metadata(path.absolute())
-    tree = metadata.tree
-    leaves = weights.flat(tree[group] if group else tree)
-    keys = {name: f"{group}/{name}".lstrip("/").replace("/", ".") for name in leaves}
-    driver = "zarr3" if metadata.use_zarr3 else "zarr"
-    return {name: _open_array(path, name, key, driver) for name, key in keys.items()}
+    keys = [
+      [key["key"] for key in leaf["key_metadata"]] for leaf in metadata["tree_metadata"].values()
+    ]
+    driver = "zarr3" if metadata["use_zarr3"] else "zarr"
+    lead = [group] if group else []
+    names = {"/".join(k[len(lead) :]): ".".join(k) for k in keys if k[: len(lead)] == lead}
+    return {name: _open_array(path, name, key, driver) for name, key in names.items()}
   except (OSError, ValueError, KeyError, TypeError) as error:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     raise InputError(f"{path}: not a checkpoint of Orbax, or broken: {reason}") from error
