@@ -86,7 +86,7 @@ def test_summarize_takes_one_video(run_cli, video):
 
 
 @pytest.mark.parametrize(
-  "command", ["train", "cache-teacher", "evaluate", "summarize", "benchmark"]
+  "command", ["train", "cache-teacher", "evaluate", "summarize", "convert", "benchmark"]
 )
 def test_every_command_explains_itself(capfd, command):
   with pytest.raises(SystemExit) as raised:

@@ -44,7 +44,14 @@ def report(command: str, run: Callable[[], None], *, verbose: bool = False) -> i
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
   parser = argparse.ArgumentParser(prog="vsumjax", description="Video summaries by a small VLM.")
   commands = parser.add_subparsers(dest="command", required=True)
-  for add in (_add_train, _add_cache_teacher, _add_evaluate, _add_summarize, _add_benchmark):
+  for add in (
+    _add_train,
+    _add_cache_teacher,
+    _add_evaluate,
+    _add_summarize,
+    _add_convert,
+    _add_benchmark,
+  ):
     command = add(commands)
     command.add_argument("--verbose", action="store_true", help="show logs and tracebacks")
   # Only `train` takes config overrides, --config.train.seed=3: argparse can't declare them.
@@ -150,6 +157,43 @@ def _summarize(args: argparse.Namespace) -> None:
     share=args.share,
     title=args.title,
     transcript=args.transcript,
+  )
+
+
+def _add_convert(commands) -> argparse.ArgumentParser:
+  parser = commands.add_parser("convert", help="checkpoints: big_vision npz, ours, Hugging Face")
+  parser.add_argument(
+    "--from", dest="source", required=True, type=Path, metavar="SRC", help="its format is found out"
+  )
+  parser.add_argument(
+    "--to", dest="target", required=True, type=Path, metavar="DST", help="must not exist"
+  )
+  parser.add_argument(
+    "--format", choices=("npz", "hf", "vsumjax"), default="", help="of DST; default: by .npz"
+  )
+  parser.add_argument("--model", default="", help="size of an npz, as paligemma2_3b_224")
+  parser.add_argument("--model-json", type=Path, metavar="FILE", help="the same, as a config")
+  parser.add_argument("--image-size", type=int, default=0, help="resize position embeddings")
+  parser.add_argument("--vocab-size", type=int, default=0, help="extend the embedding")
+  parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="")
+  parser.add_argument("--max-shard-bytes", type=int, default=5 * 10**9, metavar="N")
+  parser.add_argument("--no-check", action="store_true", help="don't compare logits")
+  parser.set_defaults(run=_convert)
+  return parser
+
+
+def _convert(args: argparse.Namespace) -> None:
+  from vsumjax.jobs.convert import Changes, convert
+
+  convert(
+    args.source,
+    args.target,
+    kind=args.format,
+    model=args.model,
+    model_json=args.model_json,
+    changes=Changes(args.image_size, args.vocab_size, args.dtype),
+    max_shard_bytes=args.max_shard_bytes,
+    check_numbers=not args.no_check,
   )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,24 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary.replace(path)
   finally:
     temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def staging(target: str | os.PathLike[str]) -> Iterator[Path]:
+  """Yields a folder beside `target`; what the body makes in it moves to where `target` lies.
+
+  What is named like `target` moves last. If the body fails nothing is left.
+  """
+  target = Path(target)
+  target.parent.mkdir(parents=True, exist_ok=True)
+  folder = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+  folder.mkdir()
+  try:
+    yield folder
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == target.name):
+      path.rename(target.with_name(path.name))
+  finally:
+    shutil.rmtree(folder)
 
 
 def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
