@@ -25,7 +25,7 @@ import orbax.checkpoint as ocp
 import tensorstore
 from orbax.checkpoint import type_handlers
 
-from vsumjax.convert import sidecar, tensors, weights
+from vsumjax.convert import merging, sidecar, tensors, weights
 from vsumjax.convert.huggingface import CARRIED
 from vsumjax.convert.tensors import LazyTensor
 from vsumjax.convert.weights import Facts, Weights
@@ -71,7 +71,7 @@ def open_native(path: Path) -> Weights:
 
 
 def open_workdir(path: Path) -> Weights:
-  """Opens the parameters of a finished training run.
+  """Opens the parameters of a finished training run, its adapters merged into plain weights.
 
   Raises:
     InputError: if it has not finished, or a file of it is broken.
@@ -96,6 +96,7 @@ def open_workdir(path: Path) -> Weights:
     prompt_digest=prompt.prompt_digest(prompt_config, tokenizer),
   )
   found = _open_orbax(path / "checkpoints" / str(step) / "state", "params")
+  found, config = merging.merged(found, config)
   files = {"tokenizer.model": path / "tokenizer.model"}
   return weights.check(Weights(config, found, facts, files, str(path)))
 
@@ -108,7 +109,9 @@ def _open_orbax(path: Path, group: str) -> dict[str, LazyTensor]:
   metadata = sidecar.read_json(path / _METADATA)
   try:
     keys = [
-      [key["key"] for key in leaf["key_metadata"]] for leaf in metadata["tree_metadata"].values()
+      [key["key"] for key in leaf["key_metadata"]]
+      for leaf in metadata["tree_metadata"].values()
+      if leaf["value_metadata"]["value_type"] != "None"
     ]
     driver = "zarr3" if metadata["use_zarr3"] else "zarr"
     lead = [group] if group else []

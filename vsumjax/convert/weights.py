@@ -16,6 +16,7 @@ from vsumjax.convert import tensors
 from vsumjax.convert.tensors import FLOATS, LazyTensor
 from vsumjax.models.exits import ExitsConfig
 from vsumjax.models.gemma import GemmaConfig
+from vsumjax.models.lora import LoraConfig
 from vsumjax.models.siglip import SiglipConfig
 from vsumjax.models.student import StudentConfig, VideoSummaryStudent
 from vsumjax.types import Batch, InputError
@@ -165,12 +166,14 @@ def config_from_dict(values: Any, source: str) -> StudentConfig:
     InputError: naming the source, if a key is missing or unknown or a value is refused.
   """
   try:
+    lora = values.get("lora", {})
     return StudentConfig(
       **values
       | {
         "img": SiglipConfig(**values["img"]),
         "llm": GemmaConfig(**values["llm"]),
         "exits": ExitsConfig(**values["exits"] | {"layers": tuple(values["exits"]["layers"])}),
+        "lora": LoraConfig(**lora | {"targets": tuple(lora.get("targets", ()))}),
       }
     )
   except (KeyError, TypeError) as error:

@@ -127,12 +127,13 @@ def merge_lora(params: Any, config: LoraConfig, dtype: str) -> Any:
     kept = dtype if isinstance(w, qwix.QArray) else w.dtype
     w = qwix.dequantize(w) if isinstance(w, qwix.QArray) else w
     a, b = (flat.get((*path[:-1], path[-1] + suffix)) for suffix in (A, B))
-    merged[path] = (w if a is None else _merge(w, a, b, config.scale)).astype(kept)
+    merged[path] = (w if a is None else merge(w, a, b, config.scale)).astype(kept)
   return traverse_util.unflatten_dict(merged)
 
 
 @functools.partial(jax.jit, static_argnames="scale")
-def _merge(w: jax.Array, a: jax.Array, b: jax.Array, scale: float) -> jax.Array:
+def merge(w: jax.Array, a: jax.Array, b: jax.Array, scale: float) -> jax.Array:
+  """w + scale · Σ_R a · b in the dtype of w; an unchanged value keeps its bits."""
   change = scale * jnp.einsum("...R,...R->...", a, b, precision="highest")
   changed = (w.astype(jnp.float32) + change).astype(w.dtype)
   # Adding 0 is not enough: -0.0 + 0.0 is 0.0, with other bits.
