@@ -29,6 +29,8 @@ class ExperimentConfig:
   """One stage: what is trained, on what, from which teachers.
 
   tokenizer: path of a SentencePiece .model file.
+  init_from: a checkpoint to start from, of any format that `launch/convert.py` reads; "" starts
+    from random parameters.
   """
 
   tokenizer: str
@@ -40,6 +42,7 @@ class ExperimentConfig:
   objective: ObjectiveConfig
   mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
   rules: LogicalRules = dataclasses.field(default_factory=LogicalRules)
+  init_from: str = ""
 
   def __post_init__(self) -> None:
     if self.model.img.image_size != self.prompt.image_size:

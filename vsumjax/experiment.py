@@ -26,6 +26,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vsumjax import sharding
 from vsumjax.config import ExperimentConfig, build_config, flatten, to_dict
+from vsumjax.convert import formats
+from vsumjax.convert.load import load_params
+from vsumjax.convert.weights import flat
 from vsumjax.data import pipeline, prompt, teacher_cache
 from vsumjax.data.manifest import Manifest, load_manifest
 from vsumjax.data.tokenizer import Tokenizer, load_tokenizer
@@ -182,7 +185,11 @@ def build_run(experiment: Experiment) -> loop.Run:
 
   def init_state() -> state.TrainState:
     with sharding.use_mesh(experiment.mesh, experiment.rules):
-      return init_sharded()
+      if not config.init_from:
+        return init_sharded()
+      params = _params_from_checkpoint(experiment, abstract.params)
+      start = functools.partial(state.start_from, tx=tx)
+      return jax.jit(start, out_shardings=state_shardings, donate_argnums=0)(params)
 
   return loop.Run(
     config=train,
@@ -214,6 +221,29 @@ def build_run(experiment: Experiment) -> loop.Run:
       held_out, train.batch_size, **parallel, **loading
     ),
     meta=_meta(experiment, source, readers),
+  )
+
+
+def _params_from_checkpoint(experiment: Experiment, abstract: Any) -> Any:
+  """The parameters of `config.init_from`; exits and adapters that it lacks are random."""
+  config = experiment.config
+  weights = formats.open_for(Path(config.init_from), config.model)
+  loaded = load_params(weights, abstract)
+  if not loaded.missing:
+    return loaded.params
+  shapes = flat(abstract)
+
+  def fresh() -> dict[str, jax.Array]:
+    key = jax.random.key(config.train.seed)
+    boxed = state.init_params(experiment.model, experiment.batch_spec(1), key)
+    leaves = flat(sharding.unbox(boxed))
+    return {name: leaves[name] for name in loaded.missing}
+
+  shardings = {name: shapes[name].sharding for name in loaded.missing}
+  made = jax.jit(fresh, out_shardings=shardings)()
+  return jax.tree_util.tree_map_with_path(
+    lambda path, leaf: made.get(jax.tree_util.keystr(path, simple=True, separator="/"), leaf),
+    loaded.params,
   )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 from vsumjax.convert import huggingface, native, npz, sidecar
 from vsumjax.convert.weights import Weights
 from vsumjax.data.tokenizer import load_tokenizer
+from vsumjax.models.exits import ExitsConfig
+from vsumjax.models.lora import LoraConfig
 from vsumjax.models.student import StudentConfig
 from vsumjax.types import InputError
 
@@ -55,6 +58,29 @@ def open_weights(path: Path, config: StudentConfig | None = None) -> Weights:
   else:
     opened = native.open_native(path) if native.is_native(path) else native.open_workdir(path)
   return opened
+
+
+def open_for(path: Path, config: StudentConfig) -> Weights:
+  """Opens a checkpoint that a model of this config is to start from.
+
+  Raises:
+    InputError: as `open_weights` does, and if towers or decoder are of another architecture, naming
+      the first key that differs.
+  """
+  says_nothing = format_of(path) == NPZ and sidecar.read_sidecar(path) is None
+  plain = dataclasses.replace(
+    config, lora=LoraConfig(), quantize="", exits=ExitsConfig((config.llm.depth,))
+  )
+  weights = open_weights(path, plain if says_nothing else None)
+  for part in ("img", "llm"):
+    theirs = dataclasses.asdict(getattr(weights.config, part))
+    for name, value in dataclasses.asdict(getattr(config, part)).items():
+      if value != theirs[name]:
+        raise InputError(
+          f"{path}: {part}.{name} is {theirs[name]} there and model.{part}.{name} is {value}; "
+          "launch/convert.py changes the sizes of image and vocabulary, and nothing else can"
+        )
+  return weights
 
 
 def check_tokenizer(weights: Weights) -> None:

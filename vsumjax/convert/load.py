@@ -7,10 +7,13 @@ from typing import Any
 
 import jax
 import numpy as np
+import qwix
 
 from vsumjax.convert import tensors
 from vsumjax.convert.tensors import LazyTensor
-from vsumjax.convert.weights import EXITS, Weights, flat
+from vsumjax.convert.weights import Weights
+from vsumjax.models import lora
+from vsumjax.models.quantization import quantize_leaf
 from vsumjax.types import InputError
 
 
@@ -20,7 +23,7 @@ class Loaded:
 
   Attributes:
     params: the abstract tree with arrays; a leaf of `missing` is left abstract.
-    missing: paths under `exits/` that the source lacks, for the caller to initialise.
+    missing: paths of exits and adapters that the source lacks, for the caller to initialise.
   """
 
   params: Any
@@ -32,14 +35,18 @@ def load_params(weights: Weights, abstract: Any) -> Loaded:
 
   Args:
     weights: the source, opened.
-    abstract: tree of ShapeDtypeStruct with shardings. Leaves are rounded to its dtypes.
+    abstract: tree of ShapeDtypeStruct with shardings. Leaves are rounded to its dtypes, or
+      quantised as its QArrays are, with the memory of one leaf more.
 
   Raises:
     InputError: a leaf is missing, left over or of another shape: all of them, by name.
   """
-  wanted = flat(abstract)
+  leaves, tree = jax.tree.flatten(abstract, is_leaf=_is_quantized)
+  paths = jax.tree_util.tree_leaves_with_path(abstract, is_leaf=_is_quantized)
+  names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
+  wanted = dict(zip(names, leaves, strict=True))
   absent = sorted(wanted.keys() - weights.tensors.keys())
-  missing = tuple(path for path in absent if path.startswith(EXITS))
+  missing = tuple(path for path in absent if lora.is_new(tuple(path.split("/"))))
   if gone := [path for path in absent if path not in missing]:
     lines = ", ".join(f"{path} {list(wanted[path].shape)}" for path in gone)
     raise InputError(f"{weights.source}: tensors missing: {lines}")
@@ -50,12 +57,22 @@ def load_params(weights: Weights, abstract: Any) -> Loaded:
     if tensor.shape != wanted[path].shape:
       raise InputError(f"{tensor.describe()}: the model's {path} is {list(wanted[path].shape)}")
 
-  leaves, tree = jax.tree.flatten(abstract)
   filled = [
-    leaf if path in missing else _load(weights.tensors[path], leaf)
+    leaf if path in missing else _load_leaf(weights.tensors[path], leaf)
     for path, leaf in zip(wanted, leaves, strict=True)
   ]
   return Loaded(jax.tree.unflatten(tree, filled), missing)
+
+
+def _is_quantized(leaf: Any) -> bool:
+  return isinstance(leaf, qwix.QArray)
+
+
+def _load_leaf(tensor: LazyTensor, abstract: Any) -> Any:
+  if not _is_quantized(abstract):
+    return _load(tensor, abstract)
+  plain = jax.ShapeDtypeStruct(tensor.shape, tensor.dtype, sharding=abstract.qvalue.sharding)
+  return jax.block_until_ready(quantize_leaf(_load(tensor, plain), abstract))
 
 
 def _load(tensor: LazyTensor, abstract: jax.ShapeDtypeStruct) -> jax.Array:

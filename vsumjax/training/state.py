@@ -43,7 +43,11 @@ def init_state(
   model: VideoSummaryStudent, tx: optax.GradientTransformation, spec: Batch, seed: int
 ) -> TrainState:
   """Boxed state at step 0; call it under `jax.eval_shape` or `jax.jit`."""
-  params = init_params(model, spec, jax.random.key(seed))
+  return start_from(init_params(model, spec, jax.random.key(seed)), tx)
+
+
+def start_from(params: Any, tx: optax.GradientTransformation) -> TrainState:
+  """The state at step 0 of these parameters."""
   trained, _ = lora.split(params)
   return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=tx.init(trained))
 
