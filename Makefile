@@ -37,9 +37,9 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-## constraints.txt from what is installed now
+## constraints.txt from what is installed now; a CPU build of torch is pinned by its version alone
 lock: $(VENV)/.installed-test
-	$(BIN)/pip freeze --exclude-editable > constraints.txt
+	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
 
 clean:
 	rm -rf $(VENV) runs
