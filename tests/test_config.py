@@ -8,6 +8,7 @@ import pytest
 
 from vsumjax import config
 from vsumjax.config import build_config, flatten, load_config, to_dict
+from vsumjax.models import families
 from vsumjax.models.lora import LoraConfig
 from vsumjax.types import InputError
 
@@ -106,6 +107,21 @@ def test_the_demo_config_builds_every_stage(stage):
   assert built.tokenizer == "somewhere/tokenizer.model"
   num_teachers = {"teacher": 0, "mentor": 1, "student": 2}[stage]
   assert len(built.objective.teachers) == num_teachers
+
+
+def test_a_published_model_is_named_and_changed(config_values, write_config, tmp_path):
+  values = config_values(**{"prompt.image_size": 224, "prompt.tokens_per_frame": 256})
+  values["model"] = {"family": "paligemma2_3b_224", "lora": {"rank": 16}, "quantize": "int4"}
+  values["objective"]["exit_weights"] = [1.0]
+  path = write_config(tmp_path / "c.py", values)
+  built = load_config(str(path), {"model.dtype": "float32"})
+  published = families.paligemma("paligemma2_3b_224")
+  expected = dataclasses.replace(
+    published, lora=LoraConfig(rank=16), quantize="int4", dtype="float32"
+  )
+  assert built.model == expected
+  with pytest.raises(InputError, match="unknown; did you mean paligemma2_3b_224"):
+    load_config(str(path), {"model.family": "paligemma2_3b_225"})
 
 
 def test_overrides_reach_any_depth_and_keep_their_types():

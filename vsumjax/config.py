@@ -16,6 +16,7 @@ from typing import Any
 
 from vsumjax.data.pipeline import DataConfig
 from vsumjax.data.prompt import PromptConfig
+from vsumjax.models import families
 from vsumjax.models.student import StudentConfig
 from vsumjax.sharding import LogicalRules, MeshConfig
 from vsumjax.training.loop import TrainConfig
@@ -146,6 +147,9 @@ def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Experi
     spec: "path/to/file.py" or "path/to/file.py:argument of get_config".
     overrides: {"train.seed": "3"}: values as JSON (3, 0.1, true, [1, 2]) or else as a string.
 
+  `model` may name one of `models.families.PALIGEMMA` by `model.family`, and then holds only what is
+  otherwise than in that: {"family": "paligemma2_3b_224", "lora": {"rank": 16}}.
+
   Raises:
     InputError: naming the file or the key.
   """
@@ -160,7 +164,24 @@ def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Experi
     raise InputError(f"{path}: {call} failed: {error!r}") from error
   for key, text in (overrides or {}).items():
     _override(values, key, text)
-  return build_config(values)
+  return build_config(_with_family(values))
+
+
+def _with_family(values: dict[str, Any]) -> dict[str, Any]:
+  """A published model, changed by what else is said: {"model": {"family": "paligemma_3b_224"}}."""
+  model = values.get("model")
+  if not isinstance(model, dict) or "family" not in model:
+    return values
+  said = {name: value for name, value in model.items() if name != "family"}
+  return values | {"model": _merged(to_dict(families.paligemma(model["family"])), said)}
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+  merged = dict(base)
+  for name, value in changes.items():
+    is_group = isinstance(value, dict) and isinstance(base.get(name), dict)
+    merged[name] = _merged(base[name], value) if is_group else value
+  return merged
 
 
 def _override(values: dict[str, Any], key: str, text: str) -> None:

@@ -206,8 +206,9 @@ def test_a_tokenizer_that_does_not_fit(run_cli, ours, tmp_path):
 def test_a_trained_student_travels(run_cli, trained, tmp_path):
   """Workdir -> Hugging Face -> ours: the parameters, what the exits mean, the tokenizer."""
   there = tmp_path / "there"
-  status, _, err = run_cli("convert", "--from", trained, "--to", there, "--format", "hf")
+  status, out, err = run_cli("convert", "--from", trained, "--to", there, "--format", "hf")
   assert status == 0, err
+  assert "reads 4 tokens a frame, pooled from 16; Hugging Face's PaliGemma does not pool" in out
   assert _same(trained, there)
   before, after = formats.open_weights(trained), formats.open_weights(there)
   assert after.config == before.config

@@ -93,6 +93,8 @@ def convert(
       counted = _in_megabytes(update, changed.num_bytes)
       formats.write_weights(made, kind, changed, max_shard_bytes, counted)
     print(_summary(target, kind, changed, time.monotonic() - started))
+    if kind == formats.HUGGINGFACE:
+      _warn_of_pooling(changed)
     compared = _compare(source, opened, made, kind, changed) if check_numbers else None
     comparison = compared or check.Comparison(reason="it was not asked for")
     print(comparison.table())
@@ -151,6 +153,16 @@ def _summary(target: Path, kind: str, changed: Weights, seconds: float) -> str:
     f"{target}: {kind}, {len(changed.tensors)} tensors in {dtypes}, "
     f"{changed.num_bytes / 1e6:,.1f} MB in {seconds:.0f} s"
   )
+
+
+def _warn_of_pooling(changed: Weights) -> None:
+  pooled = changed.facts.prompt.get("tokens_per_frame", changed.config.img.num_patches)
+  if pooled != changed.config.img.num_patches:
+    print(
+      f"  note: this model reads {pooled} tokens a frame, pooled from "
+      f"{changed.config.img.num_patches}; Hugging Face's PaliGemma does not pool, and answers "
+      "otherwise"
+    )
 
 
 def _compare(
