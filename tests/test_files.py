@@ -1,6 +1,10 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
-from vsumjax.files import remove_leftovers, replacing, write_atomically
+from vsumjax.files import remove_leftovers, replacing, staging, write_atomically
 
 
 def test_content_appears_whole_in_a_new_folder(tmp_path):
@@ -48,3 +52,15 @@ def test_leftovers_of_killed_writers_go_and_nothing_else(tmp_path):
     assert not temporary.exists()
     temporary.write_text("whole")
   assert {path.name for path in tmp_path.iterdir()} == {"a.mp4", "b.mp4", ".hidden"}
+
+
+def test_staging_clears_what_a_killed_process_left(tmp_path):
+  ended = subprocess.Popen([sys.executable, "-c", ""])
+  ended.wait()
+  for pid in (ended.pid, os.getppid()):
+    (tmp_path / f".out.{pid}.tmp").mkdir()
+  (tmp_path / ".out.notes.tmp").mkdir()
+  with staging(tmp_path / "out") as folder:
+    (folder / "out").write_text("whole")
+  left = {path.name for path in tmp_path.iterdir()}
+  assert left == {"out", ".out.notes.tmp", f".out.{os.getppid()}.tmp"}

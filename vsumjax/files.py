@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -29,10 +30,15 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 def staging(target: str | os.PathLike[str]) -> Iterator[Path]:
   """Yields a folder beside `target`; what the body makes in it moves to where `target` lies.
 
-  What is named like `target` moves last. If the body fails nothing is left.
+  What is named like `target` moves last. If the body fails nothing is left, and what a killed
+  process left is cleared by the next one with the same target.
   """
   target = Path(target)
   target.parent.mkdir(parents=True, exist_ok=True)
+  for left in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
+    pid = left.suffixes[-2].removeprefix(".")
+    if left.is_dir() and pid.isdecimal() and not _is_running(int(pid)):
+      shutil.rmtree(left)
   folder = target.with_name(f".{target.name}.{os.getpid()}.tmp")
   folder.mkdir()
   try:
@@ -41,6 +47,16 @@ def staging(target: str | os.PathLike[str]) -> Iterator[Path]:
       path.rename(target.with_name(path.name))
   finally:
     shutil.rmtree(folder)
+
+
+def _is_running(pid: int) -> bool:
+  try:
+    os.kill(pid, 0)
+  except ProcessLookupError:
+    return False
+  except PermissionError:  # somebody else's
+    return True
+  return True
 
 
 def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
