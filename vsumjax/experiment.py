@@ -16,12 +16,13 @@ import functools
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vsumjax import sharding
@@ -169,27 +170,13 @@ def build_run(experiment: Experiment) -> loop.Run:
   source = experiment.source(data.train_split, targets=data.targets, teachers=readers)
   held_out = experiment.source(data.validation_split, targets=data.targets)
   tx = optimizer.build_optimizer(config.optimizer, train.num_steps)
-  init = functools.partial(
-    state.init_state, model, tx, experiment.batch_spec(train.batch_size), train.seed
-  )
-  with sharding.use_mesh(experiment.mesh, experiment.rules):
-    abstract = state.with_shardings(jax.eval_shape(init), experiment.mesh, experiment.rules)
+  abstract, init_state = _wire_state(experiment, tx)
   state_shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
   batch_sharding = sharding.batch_sharding(experiment.mesh, experiment.rules)
   _check_divides(train.batch_size, experiment)
   replicated = NamedSharding(experiment.mesh, PartitionSpec())
   parallel = {"process_index": jax.process_index(), "process_count": jax.process_count()}
   loading = {"num_workers": data.num_workers, "num_threads": data.num_threads}
-
-  init_sharded = jax.jit(lambda: sharding.unbox(init()), out_shardings=state_shardings)
-
-  def init_state() -> state.TrainState:
-    with sharding.use_mesh(experiment.mesh, experiment.rules):
-      if not config.init_from:
-        return init_sharded()
-      params = _params_from_checkpoint(experiment, abstract.params)
-      start = functools.partial(state.start_from, tx=tx)
-      return jax.jit(start, out_shardings=state_shardings, donate_argnums=0)(params)
 
   return loop.Run(
     config=train,
@@ -222,6 +209,29 @@ def build_run(experiment: Experiment) -> loop.Run:
     ),
     meta=_meta(experiment, source, readers),
   )
+
+
+def _wire_state(
+  experiment: Experiment, tx: optax.GradientTransformation
+) -> tuple[state.TrainState, Callable[[], state.TrainState]]:
+  """The abstract state with its shardings, and the function that makes the one of step 0."""
+  config, mesh, rules = experiment.config, experiment.mesh, experiment.rules
+  spec = experiment.batch_spec(config.train.batch_size)
+  init = functools.partial(state.init_state, experiment.model, tx, spec, config.train.seed)
+  with sharding.use_mesh(mesh, rules):
+    abstract = state.with_shardings(jax.eval_shape(init), mesh, rules)
+  shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+  init_sharded = jax.jit(lambda: sharding.unbox(init()), out_shardings=shardings)
+
+  def init_state() -> state.TrainState:
+    with sharding.use_mesh(mesh, rules):
+      if not config.init_from:
+        return init_sharded()
+      params = _params_from_checkpoint(experiment, abstract.params)
+      start = functools.partial(state.start_from, tx=tx)
+      return jax.jit(start, out_shardings=shardings, donate_argnums=0)(params)
+
+  return abstract, init_state
 
 
 def _params_from_checkpoint(experiment: Experiment, abstract: Any) -> Any:
