@@ -29,7 +29,6 @@ from vsumjax import sharding
 from vsumjax.config import ExperimentConfig, build_config, flatten, to_dict
 from vsumjax.convert import formats
 from vsumjax.convert.load import load_params
-from vsumjax.convert.weights import flat
 from vsumjax.data import pipeline, prompt, teacher_cache
 from vsumjax.data.manifest import Manifest, load_manifest
 from vsumjax.data.tokenizer import Tokenizer, load_tokenizer
@@ -241,12 +240,12 @@ def _params_from_checkpoint(experiment: Experiment, abstract: Any) -> Any:
   loaded = load_params(weights, abstract)
   if not loaded.missing:
     return loaded.params
-  shapes = flat(abstract)
+  shapes = sharding.by_path(abstract)
 
   def fresh() -> dict[str, jax.Array]:
     key = jax.random.key(config.train.seed)
     boxed = state.init_params(experiment.model, experiment.batch_spec(1), key)
-    leaves = flat(sharding.unbox(boxed))
+    leaves = sharding.by_path(sharding.unbox(boxed))
     return {name: leaves[name] for name in loaded.missing}
 
   shardings = {name: shapes[name].sharding for name in loaded.missing}

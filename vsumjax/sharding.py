@@ -205,6 +205,12 @@ def to_host(x: jax.Array) -> np.ndarray:
   return np.asarray(jax.device_get(x))
 
 
+def by_path(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> dict[str, Any]:
+  """{"llm": {"embedder": leaf}} -> {"llm/embedder": leaf}, in the order of `jax.tree.leaves`."""
+  leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_leaf)
+  return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
 def describe(tree: Any, shardings: Any) -> str:
   """One line a leaf: path, shape, dtype, spec and bytes on each device."""
   leaves, _ = jax.tree_util.tree_flatten_with_path(tree)

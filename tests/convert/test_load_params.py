@@ -9,7 +9,7 @@ import pytest
 from checkpoint_files import random_leaves, small_config, write_npz
 
 from vsumjax import sharding, testing
-from vsumjax.convert import formats, weights
+from vsumjax.convert import formats
 from vsumjax.convert.load import load_params
 from vsumjax.training import state
 from vsumjax.types import InputError
@@ -47,8 +47,8 @@ def test_eight_devices(source, leaves, axes):
   abstract = _abstract(**axes)
   loaded = load_params(source, abstract)
   assert loaded.missing == ()
-  for path, array in weights.flat(loaded.params).items():
-    assert array.sharding == weights.flat(abstract)[path].sharding
+  for path, array in sharding.by_path(loaded.params).items():
+    assert array.sharding == sharding.by_path(abstract)[path].sharding
     np.testing.assert_array_equal(array, leaves[path])
   shardings = {leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(loaded.params)}
   assert (False in shardings) == (axes["data"] != 8)
@@ -57,7 +57,7 @@ def test_eight_devices(source, leaves, axes):
 def test_a_leaf_in_many_blocks(source, leaves, monkeypatch):
   monkeypatch.setattr("vsumjax.convert.tensors.BLOCK_BYTES", 100)
   loaded = load_params(source, _abstract(data=1, fsdp=4, tensor=2))
-  for path, array in weights.flat(loaded.params).items():
+  for path, array in sharding.by_path(loaded.params).items():
     np.testing.assert_array_equal(array, leaves[path])
 
 
@@ -66,13 +66,13 @@ def test_ours_and_hugging_face_load_alike(source, leaves, tmp_path):
     formats.write_weights(tmp_path / kind, kind, source, 10**9, lambda count: None)
     opened = formats.open_weights(tmp_path / kind)
     loaded = load_params(opened, _abstract(data=1, fsdp=4, tensor=2))
-    for path, array in weights.flat(loaded.params).items():
+    for path, array in sharding.by_path(loaded.params).items():
       np.testing.assert_array_equal(array, leaves[path])
 
 
 def test_the_dtype_is_the_model_s(source, leaves):
   loaded = load_params(source, _abstract(dtype=jnp.bfloat16, data=8))
-  for path, array in weights.flat(loaded.params).items():
+  for path, array in sharding.by_path(loaded.params).items():
     assert array.dtype == jnp.bfloat16
     np.testing.assert_array_equal(array, leaves[path].astype(jnp.bfloat16))
 

@@ -8,6 +8,7 @@ import orbax.checkpoint as ocp
 import pytest
 from checkpoint_files import random_leaves, small_config, write_npz
 
+from vsumjax import sharding
 from vsumjax.convert import formats, native, weights
 from vsumjax.convert.tensors import FLOATS, LazyTensor
 
@@ -23,7 +24,7 @@ def written(request, tmp_path):
 def test_orbax_restores_it(written):
   leaves, path = written
   with ocp.StandardCheckpointer() as checkpointer:
-    restored = weights.flat(checkpointer.restore(path))
+    restored = sharding.by_path(checkpointer.restore(path))
   assert restored.keys() == leaves.keys()
   for name, array in restored.items():
     assert array.dtype == leaves[name].dtype
@@ -42,8 +43,8 @@ def test_orbax_restores_it_into_shardings(written):
   target = weights.nested({name: abstract(array) for name, array in leaves.items()})
   with ocp.StandardCheckpointer() as checkpointer:
     restored = checkpointer.restore(path, target)
-  for name, array in weights.flat(restored).items():
-    assert array.sharding == weights.flat(target)[name].sharding
+  for name, array in sharding.by_path(restored).items():
+    assert array.sharding == sharding.by_path(target)[name].sharding
     np.testing.assert_array_equal(array, leaves[name])
   assert not restored["llm"]["embedder"]["input_embedding"].sharding.is_fully_replicated
 

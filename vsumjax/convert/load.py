@@ -14,6 +14,7 @@ from vsumjax.convert.tensors import LazyTensor
 from vsumjax.convert.weights import Weights
 from vsumjax.models import lora
 from vsumjax.models.quantization import quantize_leaf
+from vsumjax.sharding import by_path
 from vsumjax.types import InputError
 
 
@@ -41,10 +42,7 @@ def load_params(weights: Weights, abstract: Any) -> Loaded:
   Raises:
     InputError: a leaf is missing, left over or of another shape: all of them, by name.
   """
-  leaves, tree = jax.tree.flatten(abstract, is_leaf=_is_quantized)
-  paths = jax.tree_util.tree_leaves_with_path(abstract, is_leaf=_is_quantized)
-  names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
-  wanted = dict(zip(names, leaves, strict=True))
+  wanted = by_path(abstract, is_leaf=_is_quantized)
   absent = sorted(wanted.keys() - weights.tensors.keys())
   missing = tuple(path for path in absent if lora.is_new(tuple(path.split("/"))))
   if gone := [path for path in absent if path not in missing]:
@@ -59,8 +57,9 @@ def load_params(weights: Weights, abstract: Any) -> Loaded:
 
   filled = [
     leaf if path in missing else _load_leaf(weights.tensors[path], leaf)
-    for path, leaf in zip(wanted, leaves, strict=True)
+    for path, leaf in wanted.items()
   ]
+  tree = jax.tree.structure(abstract, is_leaf=_is_quantized)
   return Loaded(jax.tree.unflatten(tree, filled), missing)
 
 

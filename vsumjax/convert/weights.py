@@ -132,13 +132,7 @@ def leaf_shapes(config: StudentConfig, classes: int) -> dict[str, tuple[int, ...
   mesh = sharding.build_mesh(sharding.MeshConfig(), jax.devices()[:1])
   with sharding.use_mesh(mesh):
     boxed = jax.eval_shape(lambda: model.init(jax.random.key(0), batch)["params"])
-  return {path: leaf.shape for path, leaf in flat(sharding.unbox(boxed)).items()}
-
-
-def flat(tree: Any) -> dict[str, Any]:
-  """{"llm": {"embedder": ...}} -> {"llm/embedder": ...}."""
-  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-  return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+  return {path: leaf.shape for path, leaf in sharding.by_path(sharding.unbox(boxed)).items()}
 
 
 def nested(content: Mapping[str, Any]) -> dict[str, Any]:

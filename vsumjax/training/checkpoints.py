@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from vsumjax import sharding
 from vsumjax.training.state import TrainState
 from vsumjax.types import InputError
 
@@ -98,16 +99,11 @@ class Checkpoints:
 
   def _check_leaves(self, step: int, abstract: Any, prefix: str) -> None:
     tree = self._manager.item_metadata(step).state.tree
-    saved = {k: v.shape for k, v in _flat(tree).items() if k.startswith(prefix)}
-    wanted = {k: v.shape for k, v in _flat(abstract).items()}
+    saved = {k: v.shape for k, v in sharding.by_path(tree).items() if k.startswith(prefix)}
+    wanted = {k: v.shape for k, v in sharding.by_path(abstract).items()}
     for name in sorted(saved.keys() | wanted.keys()):
       if saved.get(name) != wanted.get(name):
         raise InputError(
           f"{self.path}/{step}: checkpoint of another architecture: {name} is "
           f"{saved.get(name, 'absent')} there and {wanted.get(name, 'absent')} in the config"
         )
-
-
-def _flat(tree: Any) -> dict[str, Any]:
-  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-  return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
