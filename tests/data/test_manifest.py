@@ -56,7 +56,16 @@ def test_split_is_found_or_the_known_ones_are_named(folder):
     ("[1, 2]", "must be a JSON object"),
     ({"id": "a", "media": "media/a.mp4", "split": "train"}, "lacks the field 'title'"),
     (LINE | {"tittle": "x"}, "unknown field 'tittle'; did you mean 'title'?"),
-    (LINE | {"zzz": 1}, "unknown field 'zzz'; the fields are: id, media"),
+    (LINE | {"zzz": 1}, "unknown field 'zzz'; the fields are: id, title, split, media"),
+    ({"id": "a", "title": "", "split": "train"}, "lacks the field 'media', and without it"),
+    (LINE | {"sounds": "none.vtt"}, "sounds: there is no file"),
+    (LINE | {"duration_s": 0}, "duration_s: must be a number of seconds above 0"),
+    (LINE | {"edges_s": [0]}, "edges_s: must be a list of two or more numbers"),
+    (LINE | {"edges_s": [0, 2, 2]}, "edges_s: must ascend from 0 or later"),
+    (LINE | {"edges_s": [-1, 2]}, "edges_s: must ascend from 0 or later"),
+    (LINE | {"prepared": {"shard": "media/a.mp4"}}, "prepared: lacks the field 'first'"),
+    (LINE | {"prepared": {"shard": "none", "first": 0}}, "prepared.shard: there is no file"),
+    (LINE | {"prepared": {"shard": "media/a.mp4", "first": -1}}, "prepared.first: must be"),
     (LINE | {"id": 7}, "id: must be a non-empty string, is 7"),
     (LINE | {"id": " "}, "id: must be a non-empty string"),
     (LINE | {"title": None}, "title: must be a"),
@@ -126,6 +135,27 @@ def test_saved_manifest_is_loaded_the_same_and_moves_with_its_folder(folder):
   assert again.videos[0].transcript == moved / "media/a.srt"
   np.testing.assert_array_equal(again.videos[0].labels.levels_AN, LABELS["levels"])
   assert sorted(file.name for file in moved.iterdir()) == ["media", "saved.jsonl", "videos.jsonl"]
+
+
+def test_all_fields_survive_saving(folder):
+  line = {
+    "id": "a", "title": "", "split": "train", "sounds": "media/a.srt", "duration_s": 7.5,
+    "edges_s": [0.0, 2.5, 7.5], "prepared": {"shard": "media/b.mp4", "first": 3},
+    "media": "gs://bucket/a.mp4",
+  }  # fmt: skip
+  loaded = manifest.load_manifest(write(folder, line))
+  assert loaded.videos[0].media == "gs://bucket/a.mp4"
+  assert loaded.videos[0].prepared == manifest.Prepared(folder / "media/b.mp4", 3)
+  manifest.save_manifest(folder / "saved.jsonl", loaded.videos)
+  again = manifest.load_manifest(folder / "saved.jsonl")
+  assert again.videos == loaded.videos
+  assert again.digest == loaded.digest
+
+
+def test_missing_files_may_be_let_pass(folder):
+  path = write(folder, LINE | {"media": "media/none.mp4"})
+  (video,) = manifest.load_manifest(path, check_files=False).videos
+  assert video.media == folder / "media/none.mp4"
 
 
 def test_nothing_is_written_where_the_manifest_would_be_refused(folder):

@@ -3,8 +3,18 @@
   {"id": "talk_1", "media": "media/talk_1.mp4", "title": "A talk", "split": "train",
    "transcript": "media/talk_1.srt", "labels": {"unit_s": 2.0, "levels": [[1, 5, 3], [2, 4, 3]]}}
 
-`transcript` and `labels` may be left out. `media` and `transcript` are absolute or relative to the
-manifest's folder. `levels` has one row an annotator; each level covers `unit_s` seconds, from 0 on.
+What else a line may hold, and what it may leave out:
+
+  media       absolute or relative to the manifest's folder, or a URL as gs://bucket/talk.mp4; left
+              out where only annotations are at hand: `duration_s` must be given then
+  transcript  what is said: .srt, .vtt or Whisper's .json
+  sounds      what is heard in words of your own, in the same formats; else it is told from the
+              signal
+  labels      `levels` has one row an annotator; each level covers `unit_s` seconds, from 0 on
+  duration_s  seconds; else it is looked up in the media
+  edges_s     edges of the segments in seconds, ascending; else the prompt's segmentation cuts
+  prepared    {"shard": "shard-00000.arrayrecord", "first": 0}: where `launch/prepare.py` put its
+              segments
 """
 
 from __future__ import annotations
@@ -12,6 +22,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -25,9 +36,13 @@ from vsumjax.files import write_atomically
 from vsumjax.types import InputError
 
 NUM_LEVELS = 5
-_FIELDS = ("id", "media", "title", "split", "transcript", "labels")
-_REQUIRED = ("id", "media", "title", "split")
+_REQUIRED = ("id", "title", "split")
+_FILES = ("media", "transcript", "sounds")
+_FIELDS = (*_REQUIRED, *_FILES, "labels", "duration_s", "edges_s", "prepared")
 _LABEL_FIELDS = ("unit_s", "levels")
+_PREPARED_FIELDS = ("shard", "first")
+
+Location = pathlib.Path | str  # a file, or a URL that fsspec can open
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,15 +58,27 @@ class Labels:
 
 
 @dataclasses.dataclass(frozen=True)
+class Prepared:
+  """Where the segments of a video lie: from record `first` of an ArrayRecord file on."""
+
+  shard: pathlib.Path
+  first: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Video:
-  """One video of a manifest. Paths can be opened as they are."""
+  """One video of a manifest; see the top of this file. Paths can be opened as they are."""
 
   id: str
-  media: pathlib.Path
+  media: Location | None
   title: str
   split: str
-  transcript: pathlib.Path | None
-  labels: Labels | None
+  transcript: Location | None = None
+  labels: Labels | None = None
+  sounds: Location | None = None
+  duration_s: float | None = None
+  edges_s: tuple[float, ...] | None = None
+  prepared: Prepared | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +102,12 @@ class Manifest:
     return videos
 
 
-def load_manifest(path: str | os.PathLike[str]) -> Manifest:
-  """Reads and checks a manifest. Media are looked for and not opened.
+def load_manifest(path: str | os.PathLike[str], *, check_files: bool = True) -> Manifest:
+  """Reads and checks a manifest. Files are looked for and not opened; URLs are not looked for.
+
+  Args:
+    path: of the manifest.
+    check_files: whether a file that is not there is an error.
 
   Raises:
     InputError: naming file, line and field.
@@ -86,7 +117,7 @@ def load_manifest(path: str | os.PathLike[str]) -> Manifest:
     lines = path.read_bytes().split(b"\n")
   except OSError as error:
     raise InputError(f"{path}: cannot read the manifest: {error.strerror}") from None
-  return _parse(path, lines)
+  return _parse(path, lines, check_files)
 
 
 def save_manifest(path: str | os.PathLike[str], videos: Iterable[Video]) -> None:
@@ -102,33 +133,44 @@ def save_manifest(path: str | os.PathLike[str], videos: Iterable[Video]) -> None
 
 
 def _to_record(video: Video, folder: pathlib.Path) -> dict[str, Any]:
-  record: dict[str, Any] = {
-    "id": video.id,
-    "media": _relative(video.media, folder),
-    "title": video.title,
-    "split": video.split,
-  }
-  if video.transcript is not None:
-    record["transcript"] = _relative(video.transcript, folder)
+  record: dict[str, Any] = {"id": video.id, "title": video.title, "split": video.split}
+  for field in _FILES:
+    file = getattr(video, field)
+    if file is not None:
+      record[field] = _relative(file, folder)
   if video.labels is not None:
     levels = np.asarray(video.labels.levels_AN).tolist()
     record["labels"] = {"unit_s": float(video.labels.unit_s), "levels": levels}
+  if video.duration_s is not None:
+    record["duration_s"] = float(video.duration_s)
+  if video.edges_s is not None:
+    record["edges_s"] = [float(edge_s) for edge_s in video.edges_s]
+  if video.prepared is not None:
+    shard = _relative(video.prepared.shard, folder)
+    record["prepared"] = {"shard": shard, "first": int(video.prepared.first)}
   return record
 
 
-def _relative(file: pathlib.Path, folder: pathlib.Path) -> str:
+def _is_url(location: Location) -> bool:
+  return isinstance(location, str) and "://" in location
+
+
+def _relative(file: Location, folder: pathlib.Path) -> str:
+  if _is_url(file):
+    return str(file)
+  file = pathlib.Path(file)
   # Folders are resolved because ".." does not undo a symbolic link; the file's own name is kept.
   target = file.parent.resolve() / file.name
   return pathlib.Path(os.path.relpath(target, folder.resolve())).as_posix()
 
 
-def _parse(path: pathlib.Path, lines: Iterable[bytes]) -> Manifest:
+def _parse(path: pathlib.Path, lines: Iterable[bytes], check_files: bool = True) -> Manifest:
   digest = hashlib.blake2b(digest_size=16)
   videos: list[Video] = []
   line_of_id: dict[str, int] = {}
   for number, record in _records(path, lines):
     where = f"{path}:{number}"
-    video = _parse_video(where, record, path.parent)
+    video = _parse_video(where, record, path.parent, check_files)
     if video.id in line_of_id:
       raise InputError(
         f"{where}: id: {video.id!r} is already the id of line {line_of_id[video.id]}; rename one"
@@ -166,20 +208,78 @@ def _check_fields(where: str, record: Any, known: tuple[str, ...], required: tup
       raise InputError(f"{where}: lacks the field {field!r}")
 
 
-def _parse_video(where: str, record: Mapping[str, Any], folder: pathlib.Path) -> Video:
-  for field in ("id", "media", "title", "split", "transcript"):
+def _parse_video(
+  where: str, record: Mapping[str, Any], folder: pathlib.Path, check_files: bool
+) -> Video:
+  for field in (*_REQUIRED, *_FILES):
     value = record.get(field, "-")
     if not isinstance(value, str) or (field != "title" and not value.strip()):
       raise InputError(f"{where}: {field}: must be a non-empty string, is {_short(value)}")
-  files = {}
-  for field in ("media", "transcript"):
-    files[field] = folder / record[field] if field in record else None
-    if files[field] is not None and not files[field].is_file():
-      raise InputError(f"{where}: {field}: there is no file {files[field]}")
-  labels = _parse_labels(f"{where}: labels", record["labels"]) if "labels" in record else None
-  return Video(
-    record["id"], files["media"], record["title"], record["split"], files["transcript"], labels
+  files = {
+    field: _locate(f"{where}: {field}", record[field], folder, check_files)
+    for field in _FILES
+    if field in record
+  }
+  video = Video(
+    id=record["id"],
+    media=files.get("media"),
+    title=record["title"],
+    split=record["split"],
+    transcript=files.get("transcript"),
+    sounds=files.get("sounds"),
+    labels=_parse_labels(f"{where}: labels", record["labels"]) if "labels" in record else None,
+    duration_s=_parse_duration(f"{where}: duration_s", record.get("duration_s")),
+    edges_s=_parse_edges(f"{where}: edges_s", record.get("edges_s")),
+    prepared=_parse_prepared(f"{where}: prepared", record.get("prepared"), folder, check_files),
   )
+  if video.media is None and video.duration_s is None:
+    raise InputError(f"{where}: lacks the field 'media', and without it 'duration_s' is needed")
+  return video
+
+
+def _locate(where: str, name: str, folder: pathlib.Path, check_files: bool) -> Location:
+  if _is_url(name):
+    return name
+  file = folder / name
+  if check_files and not file.is_file():
+    raise InputError(f"{where}: there is no file {file}")
+  return file
+
+
+def _is_number(value: Any) -> bool:
+  return type(value) in (int, float) and math.isfinite(value)
+
+
+def _parse_duration(where: str, value: Any) -> float | None:
+  if value is None:
+    return None
+  if not _is_number(value) or value <= 0:
+    raise InputError(f"{where}: must be a number of seconds above 0, is {_short(value)}")
+  return float(value)
+
+
+def _parse_edges(where: str, values: Any) -> tuple[float, ...] | None:
+  if values is None:
+    return None
+  if not isinstance(values, list) or len(values) < 2 or not all(map(_is_number, values)):
+    raise InputError(f"{where}: must be a list of two or more numbers, is {_short(values)}")
+  if values[0] < 0 or any(b <= a for a, b in itertools.pairwise(values)):
+    raise InputError(f"{where}: must ascend from 0 or later, is {_short(values)}")
+  return tuple(map(float, values))
+
+
+def _parse_prepared(
+  where: str, record: Any, folder: pathlib.Path, check_files: bool
+) -> Prepared | None:
+  if record is None:
+    return None
+  _check_fields(where, record, _PREPARED_FIELDS, _PREPARED_FIELDS)
+  shard, first = record["shard"], record["first"]
+  if not isinstance(shard, str) or not shard:
+    raise InputError(f"{where}.shard: must be the name of a file, is {_short(shard)}")
+  if type(first) is not int or first < 0:
+    raise InputError(f"{where}.first: must be a whole number from 0, is {_short(first)}")
+  return Prepared(pathlib.Path(_locate(f"{where}.shard", shard, folder, check_files)), first)
 
 
 def _parse_labels(where: str, record: Any) -> Labels:
@@ -207,9 +307,12 @@ def _parse_labels(where: str, record: Any) -> Labels:
 def _canonical(record: Mapping[str, Any]) -> dict[str, Any]:
   """A checked record with the spellings that mean the same made the same."""
   record = dict(record)
-  for field in ("media", "transcript"):
-    if field in record:
+  for field in _FILES:
+    if field in record and not _is_url(record[field]):
       record[field] = pathlib.PurePath(record[field]).as_posix()
+  for field in ("duration_s", "edges_s"):
+    if field in record:
+      record[field] = np.asarray(record[field], np.float64).tolist()
   if "labels" in record:
     record["labels"] = record["labels"] | {"unit_s": float(record["labels"]["unit_s"])}
   return record
