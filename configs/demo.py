@@ -42,7 +42,7 @@ def get_config(arg: str) -> ConfigDict:
         "score_tokens": ("1", "2", "3", "4", "5"),
       },
       "data": {
-        "manifest": f"{corpus}/corpus/manifest.jsonl",
+        "sets": ({"manifest": f"{corpus}/corpus/manifest.jsonl"},),
         "train_split": "train",
         "validation_split": "validation",
         "test_split": "test",

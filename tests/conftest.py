@@ -66,7 +66,7 @@ def config_values(corpus):
         "title_tokens": 8,
         "score_tokens": ("1", "2", "3", "4", "5"),
       },
-      "data": {"manifest": str(corpus / "manifest.jsonl"), "num_threads": 2},
+      "data": {"sets": ({"manifest": str(corpus / "manifest.jsonl")},), "num_threads": 2},
       "train": {
         "num_steps": 6,
         "batch_size": 8,

@@ -8,6 +8,7 @@ import pytest
 
 from vsumjax import config
 from vsumjax.config import build_config, flatten, load_config, to_dict
+from vsumjax.data.sets import DataSet
 from vsumjax.models import families
 from vsumjax.models.lora import LoraConfig
 from vsumjax.types import InputError
@@ -134,7 +135,7 @@ def test_overrides_reach_any_depth_and_keep_their_types():
     "model.quantize": "int4",
     "model.exits.layers": "[1, 4]",
     "objective.exit_weights": "[1, 2.5]",
-    "data.manifest": "a=b.jsonl",
+    "data.sets": '[{"manifest": "a=b.jsonl"}, {"manifest": "c", "weight": 3}]',
     "mesh.fsdp": "2",
   }
   built = load_config(f"{DEMO}:student,distil=false", overrides)
@@ -145,7 +146,7 @@ def test_overrides_reach_any_depth_and_keep_their_types():
   assert built.model.quantize == "int4"
   assert built.model.exits.layers == (1, 4)
   assert built.objective.exit_weights == (1.0, 2.5)
-  assert built.data.manifest == "a=b.jsonl"
+  assert built.data.sets == (DataSet("a=b.jsonl"), DataSet("c", 3))
   assert built.mesh.fsdp == 2
 
 

@@ -61,7 +61,7 @@ def test_teachers_logits_reach_the_right_examples(distilled, trained):
   source = student.experiment.source("train")
   batch = next(distilled.train_batches(1))
   for row, example in enumerate(batch.example):
-    video, first = source.windows[example]
+    video, first = source.window(example)
     expected = readouts[video].logits_ENC[-1, first : first + 2]
     logits_NC = batch.teachers[0].score_logits[row, : len(expected)]
     np.testing.assert_allclose(logits_NC, expected, atol=1e-4)
@@ -112,7 +112,7 @@ def test_another_run_is_refused_by_name(make_config, key):
 
 def test_another_manifest_is_refused(make_config, other_corpus):
   saved = _build(make_config()).meta
-  now = _build(make_config(**{"data.manifest": other_corpus("Another day")})).meta
+  now = _build(make_config(**{"data.sets": ({"manifest": other_corpus("Another day")},)})).meta
   assert saved["manifest_digest"] != now["manifest_digest"]
   with pytest.raises(InputError, match=r"cannot resume: (examples|manifest)_digest is "):
     loop.check_meta(saved, now, "there")
@@ -171,7 +171,10 @@ def test_a_cache_of_another_teacher_is_refused(make_config, teacher, trained, tm
 
 
 def test_a_cache_of_other_examples_is_refused(make_config, teacher, other_corpus):
-  changes = {"objective.teachers": [teacher], "data.manifest": other_corpus("Another day")}
+  changes = {
+    "objective.teachers": [teacher],
+    "data.sets": ({"manifest": other_corpus("Another day")},),
+  }
   with pytest.raises(InputError, match=r"examples_digest is \w+ in this cache and"):
     _build(make_config(**changes))
 
@@ -214,7 +217,7 @@ def test_a_student_needs_nothing_but_its_workdir(trained, tmp_path):
   workdir = tmp_path / "moved"
   shutil.copytree(trained, workdir)
   config = json.loads((workdir / "config.json").read_text())
-  config["tokenizer"] = config["data"]["manifest"] = "/gone"
+  config["tokenizer"] = config["data"]["sets"][0]["manifest"] = "/gone"
   (workdir / "config.json").write_text(json.dumps(config))
   student = load_student(workdir)
   assert state.params_digest(student.params) == student.params_digest

@@ -50,25 +50,30 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     _add_evaluate,
     _add_summarize,
     _add_convert,
+    _add_inspect,
     _add_benchmark,
   ):
     command = add(commands)
     command.add_argument("--verbose", action="store_true", help="show logs and tracebacks")
-  # Only `train` takes config overrides, --config.train.seed=3: argparse can't declare them.
+  # Commands with a config take overrides, --config.train.seed=3: argparse can't declare them.
   overrides = [arg for arg in argv if arg.startswith(_CONFIG_PREFIX)]
   args = parser.parse_args([arg for arg in argv if arg not in overrides])
   args.overrides = {}
   for override in overrides:
     key, equals, value = override.removeprefix(_CONFIG_PREFIX).partition("=")
-    if args.command != "train" or not equals:
-      parser.error(f"{override}: overrides are --config.KEY=VALUE and go with train")
+    if not hasattr(args, "config") or not equals:
+      parser.error(f"{override}: overrides are --config.KEY=VALUE and go with --config")
     args.overrides[key] = value
   return args
 
 
+def _add_config(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument("--config", required=True, help="config file, with :argument; see configs/")
+
+
 def _add_train(commands) -> argparse.ArgumentParser:
   parser = commands.add_parser("train", help="train one stage, or resume it")
-  parser.add_argument("--config", required=True, help="config file, with :argument; see configs/")
+  _add_config(parser)
   parser.add_argument(
     "--workdir", required=True, type=Path, help="checkpoints and metrics go there"
   )
@@ -195,6 +200,24 @@ def _convert(args: argparse.Namespace) -> None:
     max_shard_bytes=args.max_shard_bytes,
     check_numbers=not args.no_check,
   )
+
+
+def _add_inspect(commands) -> argparse.ArgumentParser:
+  parser = commands.add_parser("inspect", help="show a batch as the model gets it")
+  parser.add_argument("what", choices=("data",), help="a training batch")
+  _add_config(parser)
+  parser.add_argument("--out", required=True, type=Path, help="folder of batch.png and batch.json")
+  parser.add_argument("--step", type=int, default=0, help="which batch (0)")
+  parser.add_argument("--rows", type=int, default=6, help="rows shown at most (6)")
+  parser.set_defaults(run=_inspect)
+  return parser
+
+
+def _inspect(args: argparse.Namespace) -> None:
+  from vsumjax.config import load_config
+  from vsumjax.jobs.inspect_data import inspect_data
+
+  inspect_data(load_config(args.config, args.overrides), args.out, step=args.step, rows=args.rows)
 
 
 def _add_benchmark(commands) -> argparse.ArgumentParser:

@@ -30,8 +30,10 @@ from vsumjax.config import ExperimentConfig, build_config, flatten, to_dict
 from vsumjax.convert import formats
 from vsumjax.convert.load import load_params
 from vsumjax.data import pipeline, prompt, teacher_cache
-from vsumjax.data.manifest import Manifest, load_manifest
+from vsumjax.data.order import MixedOrder
+from vsumjax.data.sets import DataSet, DataSets
 from vsumjax.data.tokenizer import Tokenizer, load_tokenizer
+from vsumjax.data.windows import WindowSource
 from vsumjax.files import replacing, write_atomically
 from vsumjax.inference.score import Scorer
 from vsumjax.models.student import VideoSummaryStudent
@@ -42,7 +44,7 @@ from vsumjax.types import Batch, InputError, TeacherTargets
 # Where and how a run is computed may change between its restarts; what it computes may not. The
 # digests in the meta stand for what lies at a path.
 _FREE_ON_RESUME = re.compile(
-  r"mesh\..*|rules\..*|tokenizer|data\.(manifest|num_workers|num_threads|cache_bytes)"
+  r"mesh\..*|rules\..*|tokenizer|data\.(sets\[\d+\]\.manifest|num_workers|num_threads|cache_bytes)"
   r"|train\.checkpoint_every|objective\.teachers\[\d+\]\.(workdir|cache)"
 )
 
@@ -61,23 +63,42 @@ class Experiment:
     return self.config.rules
 
   @functools.cached_property
-  def manifest(self) -> Manifest:
-    return load_manifest(self.config.data.manifest)
+  def data(self) -> DataSets:
+    return DataSets(self.config.data.sets)
 
   @property
   def prompt_digest(self) -> str:
     return prompt.prompt_digest(self.config.prompt, self.tokenizer)
 
-  def source(self, split: str, **kwargs: Any) -> pipeline.WindowSource:
-    """The windows of a split of the config's manifest."""
-    videos = self.manifest.of_split(split)
-    return pipeline.WindowSource(
-      videos,
+  def source(
+    self, split: str, *, without: frozenset[str] = frozenset(), **kwargs: Any
+  ) -> WindowSource:
+    """The windows of a split, data set after data set.
+
+    `without` comes on top of what the config leaves out; `kwargs` are those of `WindowSource`.
+    """
+    data = self.config.data
+    return WindowSource(
+      self.data.videos(split),
       self.config.prompt,
       self.tokenizer,
-      cache_bytes=self.config.data.cache_bytes,
+      without=frozenset(data.without) | without,
+      cache_bytes=data.cache_bytes,
       **kwargs,
     )
+
+  def training_source(self, teachers: tuple[teacher_cache.CacheReader, ...] = ()) -> WindowSource:
+    """The windows of the training split with their targets."""
+    data = self.config.data
+    return self.source(
+      data.train_split,
+      targets=data.targets,
+      teachers=teachers,
+      time_shifts=data.augment.time_shifts,
+    )
+
+  def training_order(self, source: WindowSource) -> MixedOrder:
+    return self.data.order(source, self.config.data.train_split, self.config.train.seed)
 
   def batch_spec(self, batch_size: int) -> Batch:
     """ShapeDtypeStructs of a global batch."""
@@ -166,7 +187,8 @@ def build_run(experiment: Experiment) -> loop.Run:
     )
   train, data = config.train, config.data
   readers = tuple(_open_cache(experiment, teacher) for teacher in config.objective.teachers)
-  source = experiment.source(data.train_split, targets=data.targets, teachers=readers)
+  source = experiment.training_source(readers)
+  order = experiment.training_order(source)
   held_out = experiment.source(data.validation_split, targets=data.targets)
   tx = optimizer.build_optimizer(config.optimizer, train.num_steps)
   abstract, init_state = _wire_state(experiment, tx)
@@ -196,10 +218,12 @@ def build_run(experiment: Experiment) -> loop.Run:
     ),
     train_batches=lambda start: pipeline.training_batches(
       source,
-      train.seed,
+      order,
       train.batch_size,
       start_step=start,
       num_steps=train.num_steps - start,
+      augment=data.augment,
+      augment_seed=train.seed,
       **parallel,
       **loading,
     ),
@@ -280,13 +304,13 @@ def _open_cache(experiment: Experiment, teacher: TeacherConfig) -> teacher_cache
 
 def _meta(
   experiment: Experiment,
-  source: pipeline.WindowSource,
+  source: WindowSource,
   teachers: tuple[teacher_cache.CacheReader, ...],
 ) -> dict[str, Any]:
   flat = _flat_config(experiment.config)
   meta = {name: value for name, value in flat.items() if not _FREE_ON_RESUME.fullmatch(name)}
   return meta | {
-    "manifest_digest": experiment.manifest.digest,
+    "manifest_digest": experiment.data.digest,
     "teacher_digests": [teacher.identity.teacher_digest for teacher in teachers],
     "examples_digest": source.examples_digest,
     "prompt_digest": experiment.prompt_digest,
@@ -343,7 +367,9 @@ def load_student(workdir: Path, manifest: str = "") -> Student:
   """
   finished = load_finished(workdir)
   config = build_config(_load_json(workdir / "config.json"))
-  data = dataclasses.replace(config.data, manifest=manifest or config.data.manifest)
+  data = config.data
+  if manifest:
+    data = dataclasses.replace(data, sets=(DataSet(manifest),))
   config = dataclasses.replace(
     config, tokenizer=str(workdir / "tokenizer.model"), data=data, mesh=sharding.MeshConfig()
   )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pathlib
 from collections.abc import Iterator
 
 import av
@@ -37,6 +38,14 @@ def open_media(path: Path) -> av.container.InputContainer:
   with reading(path):
     # Only the decoded text of metadata may fail on odd bytes, and nothing here reads it.
     return av.open(os.fspath(path), metadata_errors="replace")
+
+
+def size_bytes(path: Path) -> int:
+  return pathlib.Path(path).stat().st_size
+
+
+def read_bytes(path: Path) -> bytes:
+  return pathlib.Path(path).read_bytes()
 
 
 def origin_s(container: av.container.InputContainer) -> float:

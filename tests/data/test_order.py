@@ -1,11 +1,12 @@
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vsumjax.data.order import GlobalOrder
+from vsumjax.data.order import GlobalOrder, MixedOrder, Part
 
 SEEDS = st.integers(0, 2**63)
 
@@ -63,3 +64,67 @@ def test_a_billion_examples_cost_no_more():
 def test_impossible_sizes_are_refused(n):
   with pytest.raises(ValueError, match="num_examples"):
     GlobalOrder(n, 0)
+
+
+def test_a_billion_examples_take_no_memory():
+  tracemalloc.start()
+  try:
+    order = MixedOrder([Part(10**9, 1), Part(10**9, 2)], 3)
+    order.examples(np.random.default_rng(0).integers(0, 10**12, 1000))
+    _, peak_bytes = tracemalloc.get_traced_memory()
+  finally:
+    tracemalloc.stop()
+  assert peak_bytes < 10**6
+
+
+PARTS = st.lists(
+  st.builds(Part, st.integers(1, 200), st.integers(1, 7)), min_size=1, max_size=5
+).map(tuple)
+
+
+def part_of(parts, examples):
+  ends = np.cumsum([part.num_examples for part in parts])
+  return np.searchsorted(ends, examples, side="right")
+
+
+@given(PARTS, SEEDS, st.integers(0, 10**6))
+def test_every_block_of_a_mixture_holds_each_part_by_its_weight(parts, seed, block):
+  size = sum(part.weight for part in parts)
+  rows = np.arange(block * size, (block + 1) * size)
+  counts = np.bincount(part_of(parts, MixedOrder(parts, seed).examples(rows)), minlength=len(parts))
+  if len(parts) > 1:
+    assert counts.tolist() == [part.weight for part in parts]
+
+
+@given(PARTS, SEEDS)
+def test_every_part_of_a_mixture_has_exact_epochs(parts, seed):
+  blocks = max(-(-3 * part.num_examples // part.weight) for part in parts)
+  rows = np.arange(min(blocks * sum(part.weight for part in parts), 20_000))
+  examples = MixedOrder(parts, seed).examples(rows)
+  first = 0
+  for k, part in enumerate(parts):
+    own = examples[part_of(parts, examples) == k] - first
+    first += part.num_examples
+    for epoch in range(len(own) // part.num_examples):
+      whole = own[epoch * part.num_examples : (epoch + 1) * part.num_examples]
+      assert sorted(whole.tolist()) == list(range(part.num_examples))
+
+
+@given(PARTS, SEEDS, st.lists(st.integers(0, 10**9), max_size=20))
+def test_rows_of_a_mixture_may_be_asked_for_in_any_order(parts, seed, rows):
+  order = MixedOrder(parts, seed)
+  examples = order.examples(np.array(rows, np.int64))
+  assert examples.tolist() == [int(order.examples(np.array([row]))[0]) for row in rows]
+
+
+@given(st.integers(1, 500), SEEDS, st.integers(1, 9))
+def test_a_mixture_of_one_is_the_global_order(n, seed, weight):
+  rows = np.arange(2 * n)
+  one = MixedOrder([Part(n, weight)], seed).examples(rows)
+  assert np.array_equal(one, GlobalOrder(n, seed).examples(rows))
+
+
+@pytest.mark.parametrize("parts", [[], [Part(3, 0)], [Part(2**30, 1), Part(2**30, 1)]])
+def test_impossible_mixtures_are_refused(parts):
+  with pytest.raises(ValueError):
+    MixedOrder(parts, 0)

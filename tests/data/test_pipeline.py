@@ -7,7 +7,9 @@ import pytest
 from three_videos import CONFIG, NUM_EXAMPLES
 
 from vsumjax.data import pipeline, prompt, teacher_cache
+from vsumjax.data.order import GlobalOrder
 from vsumjax.data.pipeline import sequential_batches, training_batches
+from vsumjax.data.sets import DataSet
 from vsumjax.data.windows import WindowSource
 from vsumjax.types import InputError
 
@@ -30,8 +32,8 @@ def assert_same(batches, others):
 
 
 def train(source, **kwargs):
-  defaults = {"order_seed": 5, "batch_size": 4, "start_step": 0, "num_steps": 6, "num_threads": 2}
-  return training_batches(source, **defaults | kwargs)
+  defaults = {"batch_size": 4, "start_step": 0, "num_steps": 6, "num_threads": 2}
+  return training_batches(source, GlobalOrder(len(source), 5), **defaults | kwargs)
 
 
 def test_every_example_comes_once_an_epoch(source):
@@ -117,7 +119,7 @@ def test_a_batch_that_does_not_divide_is_refused(source):
 
 def test_targets_nobody_knows_are_refused():
   with pytest.raises(InputError, match=r"data\.targets"):
-    pipeline.DataConfig(manifest="m", targets="none")
+    pipeline.DataConfig(sets=(DataSet("m"),), targets="none")
 
 
 @pytest.fixture

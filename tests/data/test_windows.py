@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from three_videos import CONFIG, DURATIONS_S, NUM_EXAMPLES, WINDOW_BYTES, level_of
 
-from vsumjax.data import windows
+from vsumjax.data import reading, segments
+from vsumjax.data.augment import Augmentation, AugmentConfig
 from vsumjax.data.manifest import Labels
 from vsumjax.data.windows import WindowSource
 from vsumjax.types import InputError
@@ -21,8 +22,11 @@ def words_of(tokenizer, tokens_T):
 
 def test_windows_run_through_the_videos_in_order(source):
   expected = [(0, 0), (0, 2), (0, 4), (1, 0), (1, 2), (2, 0), (2, 2)]
-  assert [tuple(row) for row in source.windows.tolist()] == expected
+  assert [source.window(example) for example in range(len(source))] == expected
   assert len(source) == NUM_EXAMPLES
+  assert [source.examples_of(index) for index in range(3)] == [range(3), range(3, 5), range(5, 7)]
+  with pytest.raises(IndexError):
+    source.window(NUM_EXAMPLES)
   assert source.spans(1).tolist() == [[0, 1], [1, 2], [2, 3]]
 
 
@@ -123,13 +127,13 @@ def test_the_digest_follows_what_a_teacher_sees(videos, tokenizer, folder, tmp_p
 def num_decoded(monkeypatch):
   """How often each media file was decoded."""
   counts = {}
-  iter_frames = windows.video.iter_frames
+  iter_frames = reading.video.iter_frames
 
   def counted(path, *args):
     counts[pathlib.Path(path).name] = counts.get(pathlib.Path(path).name, 0) + 1
     return iter_frames(path, *args)
 
-  monkeypatch.setattr(windows.video, "iter_frames", counted)
+  monkeypatch.setattr(reading.video, "iter_frames", counted)
   return counts
 
 
@@ -148,17 +152,54 @@ def test_a_bounded_cache_changes_no_example(videos, tokenizer, source, num_decod
   for example in np.random.default_rng(0).permutation(NUM_EXAMPLES).tolist() * 2:
     row = bounded[example]
     assert all(np.array_equal(row[name], source[example][name]) for name in row)
-    assert 0 <= bounded._cache.used_bytes <= cache_bytes
+    assert 0 <= bounded._store.used_bytes <= cache_bytes
   assert num_decoded["0.mp4"] > 1
 
 
-def test_a_pickled_source_is_the_same_without_its_cache(source):
-  source[0]
+def test_a_pickled_source_is_the_same_and_decodes_nothing_again(videos, tokenizer, num_decoded):
+  source = WindowSource(videos, CONFIG, tokenizer)
+  expected = source[0]
   pickled = pickle.dumps(source)
-  assert len(pickled) < 20_000 < source._cache.used_bytes
+  assert len(pickled) < 20_000
   copy = pickle.loads(pickled)
   assert copy.examples_digest == source.examples_digest
-  assert all(np.array_equal(copy[3][name], source[3][name]) for name in source[3])
+  assert all(np.array_equal(copy[1][name], source[1][name]) for name in expected)
+  assert num_decoded == {"0.mp4": 1}
+
+
+def test_frames_from_a_place_beside_their_own(videos, tokenizer, source):
+  class Shifted(Augmentation):
+    def shifts(self, num_segments):
+      return np.arange(num_segments) % 3
+
+  shifting = WindowSource(videos, CONFIG, tokenizer, targets="histogram", time_shifts=3)
+  assert shifting.examples_digest == source.examples_digest
+  own = shifting[1]
+  assert all(np.array_equal(own[name], source[1][name]) for name in own)
+  shifted = shifting.example(1, Shifted(AugmentConfig(time_shifts=3), 0, 0, 0))["frames"]
+  times_FS = segments.frame_times(source.spans(0)[2:4], 6).reshape(2, 2, 3)
+  expected = list(
+    reading.video.iter_frames(videos[0].media, [*times_FS[0, :, 0], *times_FS[1, :, 1]], (16, 16))
+  )
+  assert np.array_equal(shifted.reshape(4, 16, 16, 3), expected)
+
+
+def test_videos_without_media_are_for_models_that_see_no_frames(videos, tokenizer):
+  bare = dataclasses.replace(videos[0], media=None, duration_s=5.0)
+  with pytest.raises(InputError, match=r"video 'v0' has no media .*data\.without"):
+    WindowSource([bare], CONFIG, tokenizer)
+  source = WindowSource([bare], CONFIG, tokenizer, without=frozenset({"frames"}))
+  assert len(source) == 3 and not source[0]["frames"].any()
+  assert "said: word0" in words_of(tokenizer, source[0]["tokens"])
+
+
+def test_segments_may_be_given_by_their_edges(videos, tokenizer):
+  item = dataclasses.replace(videos[0], edges_s=(0.0, 0.5, 3.0, 5.0))
+  source = WindowSource([item], CONFIG, tokenizer, targets="histogram")
+  assert source.spans(0).tolist() == [[0, 0.5], [0.5, 3], [3, 5]]
+  assert len(source) == 2
+  level_N = source[0]["frames"].reshape(2, 2, -1).mean(axis=2).astype(int)
+  assert np.abs(level_N - [[20, 20], [level_of(0, 1), level_of(0, 2)]]).max() <= 6
 
 
 def test_an_example_cannot_change_the_cache(source):

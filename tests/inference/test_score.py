@@ -45,7 +45,7 @@ def test_a_segment_gets_the_logits_of_its_own_window(student, source, readouts):
   for batch in pipeline.sequential_batches(source, 1):
     with sharding.use_mesh(mesh):
       logits_ENC = apply(params, batch).logits[:, 0]
-    video, first = source.windows[batch.example[0]]
+    video, first = source.window(int(batch.example[0]))
     expected = readouts[video].logits_ENC[:, first : first + 2]
     np.testing.assert_allclose(logits_ENC[:, : expected.shape[1]], expected, atol=1e-4)
   differences = np.ptp(np.concatenate([r.logits_ENC for r in readouts], axis=1), axis=1)

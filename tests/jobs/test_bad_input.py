@@ -11,7 +11,7 @@ def train_on(run_cli, write_config, config_values, tmp_path):
   """`train_on(manifest=..., overrides=...)` -> the line, after all checks that hold for any."""
 
   def run(manifest=None, overrides=(), argument=""):
-    values = config_values(**({"data.manifest": str(manifest)} if manifest else {}))
+    values = config_values(**({"data.sets": ({"manifest": str(manifest)},)} if manifest else {}))
     path = write_config(tmp_path / "tiny.py", values)
     workdir = tmp_path / "run"
     status, out, err = run_cli(

@@ -112,7 +112,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(trained, corpus, run_cli, tmp_
   unlabelled = _relabelled(corpus, tmp_path, lambda labels: None)
   out = tmp_path / "out"
   for options, named in (
-    (("--manifest", unlabelled), "video test_000 has no labels"),
+    (("--manifest", unlabelled), "video 'test_000' has no labels"),
     (("--manifest", tmp_path / "none.jsonl"), "none.jsonl: cannot read the manifest"),
     (("--split", "tset"), "no video of split 'tset'"),
   ):

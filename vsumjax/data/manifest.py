@@ -93,11 +93,15 @@ class Manifest:
   videos: tuple[Video, ...]
   digest: str
 
+  @property
+  def splits(self) -> frozenset[str]:
+    return frozenset(video.split for video in self.videos)
+
   def of_split(self, split: str) -> tuple[Video, ...]:
     """The videos of one split, in order. Raises InputError where there is none."""
     videos = tuple(video for video in self.videos if video.split == split)
     if not videos:
-      known = ", ".join(sorted({video.split for video in self.videos}))
+      known = ", ".join(sorted(self.splits))
       raise InputError(f"{self.path}: no video of split {split!r}; the splits are: {known}")
     return videos
 

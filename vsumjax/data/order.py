@@ -1,10 +1,11 @@
-"""The order of training examples: one exact permutation an epoch, computed and never stored."""
+"""The order of training examples: exact permutations and proportions, computed and never stored."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -68,6 +69,66 @@ class GlobalOrder:
       else:
         left_G = (left_G + _mix(right_G ^ turn_key_G) % np.uint64(a)) % np.uint64(a)
     return left_G * np.uint64(b) + right_G
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """One of several sets of examples that are mixed.
+
+  weight: its rows in every `sum of weights` rows of the line.
+  """
+
+  num_examples: int
+  weight: int
+
+
+class MixedOrder:
+  """Mixes sets of examples in exact proportions; as `GlobalOrder` where there is only one.
+
+  The line of rows is cut into blocks as long as the weights add up to. Every block holds `weight`
+  rows of each part, at places permuted anew in each block, and the rows of one part, one after the
+  other, follow that part's own `GlobalOrder`: exact epochs for each part, exact proportions in
+  each block, and the step alone says where to go on. With weights (2, 1) of parts a and b:
+
+    a0 b0 a1 | b1 a2 a3 | a4 a5 b2 | ...    (a3: row 3 of the order of a)
+
+  Examples are numbered through all parts, one after the other. Memory is that of one block.
+  """
+
+  def __init__(self, parts: Sequence[Part], seed: int):
+    """Raises ValueError without a part, a weight below 1, or 2**31 examples or more in all."""
+    if not parts or min(part.weight for part in parts) < 1:
+      raise ValueError(f"a mixture needs parts with weights of 1 or more, has {parts}")
+    is_mixed = len(parts) > 1
+    self._weights = [part.weight if is_mixed else 1 for part in parts]
+    sizes = [part.num_examples for part in parts]
+    GlobalOrder(sum(sizes), seed)  # refuses impossible sizes
+    seeds = [_part_seed(seed, k) if is_mixed else seed for k in range(len(parts))]
+    self._orders = [GlobalOrder(*each) for each in zip(sizes, seeds, strict=True)]
+    self._first_example = np.cumsum([0, *sizes])
+    self._part_of_slot = np.repeat(np.arange(len(parts)), self._weights)
+    self._slots = GlobalOrder(sum(self._weights), seed)
+
+  def examples(self, rows_G: np.ndarray) -> np.ndarray:
+    """The examples at global rows (i64[G], from 0, in any order): i64[G]."""
+    rows_G = np.asarray(rows_G, np.int64)
+    size = self._slots.num_examples
+    block_G, place_G = np.divmod(rows_G, size)
+    blocks, block_index_G = np.unique(block_G, return_inverse=True)
+    slots = self._slots.examples((blocks[:, None] * size + np.arange(size)).ravel())
+    part_of_place = self._part_of_slot[slots].reshape(-1, size)
+    example_G = np.empty_like(rows_G)
+    for part, order in enumerate(self._orders):
+      is_of_part = part_of_place == part
+      num_before = np.cumsum(is_of_part, axis=1) - 1
+      is_own_G = is_of_part[block_index_G, place_G]
+      own_row_G = block_G * self._weights[part] + num_before[block_index_G, place_G]
+      example_G[is_own_G] = order.examples(own_row_G[is_own_G]) + self._first_example[part]
+    return example_G
+
+
+def _part_seed(seed: int, part: int) -> int:
+  return int.from_bytes(hashlib.blake2b(f"{seed}:{part}".encode(), digest_size=8).digest())
 
 
 def _mix(word_G: np.ndarray) -> np.ndarray:

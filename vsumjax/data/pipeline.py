@@ -16,11 +16,12 @@ import grain
 import numpy as np
 from absl import flags
 
-from vsumjax.data.order import GlobalOrder
-from vsumjax.data.windows import GIB, INPUTS, PADDING_EXAMPLE, WindowSource
+from vsumjax.data.augment import Augmentation, AugmentConfig
+from vsumjax.data.order import GlobalOrder, MixedOrder
+from vsumjax.data.reading import INPUTS
+from vsumjax.data.sets import DataSet
+from vsumjax.data.windows import GIB, PADDING_EXAMPLE, WindowSource
 from vsumjax.types import Batch, InputError, TeacherTargets
-
-__all__ = ["INPUTS", "DataConfig", "WindowSource", "sequential_batches", "training_batches"]
 
 LABELLED_TARGETS = ("histogram", "hard")
 
@@ -30,37 +31,48 @@ class DataConfig:
   """Which videos, and how they are fed.
 
   Attributes:
-    manifest: path of the manifest.
-    train_split, validation_split, test_split: names of its splits.
+    sets: the data sets; evaluation and caching read one after the other, training mixes them.
+    train_split, validation_split, test_split: names of their splits.
     targets: `histogram` (share of annotators at each level) or `hard` (their rounded mean).
-    num_workers: processes that decode, 0 for none beside this one.
-    num_threads: threads that decode, in each of them.
-    cache_bytes: decoded frames and texts each process keeps, at most.
+    without: inputs the model is not given: `frames`, `sound`, `text`.
+    augment: random changes of the frames in training.
+    num_workers: processes that make batches, 0 for none beside this one.
+    num_threads: threads that make batches, in each of them.
+    cache_bytes: decoded frames and texts that are kept on this machine's disk, at most.
   """
 
-  manifest: str
+  sets: tuple[DataSet, ...]
   train_split: str = "train"
   validation_split: str = "validation"
   test_split: str = "test"
   targets: str = "histogram"
+  without: tuple[str, ...] = ()
+  augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
   num_workers: int = 0
   num_threads: int = 4
   cache_bytes: int = GIB
 
   def __post_init__(self):
+    if not self.sets:
+      raise InputError("data.sets: names no data set")
     if self.targets not in LABELLED_TARGETS:
       raise InputError(
         f"data.targets: must be one of {', '.join(LABELLED_TARGETS)}, is {self.targets!r}"
       )
+    for name in self.without:
+      if name not in INPUTS:
+        raise InputError(f"data.without: must be of {', '.join(INPUTS)}, holds {name!r}")
 
 
 def training_batches(
   source: WindowSource,
-  order_seed: int,
+  order: GlobalOrder | MixedOrder,
   batch_size: int,
   *,
   start_step: int,
   num_steps: int,
+  augment: AugmentConfig | None = None,
+  augment_seed: int = 0,
   process_index: int = 0,
   process_count: int = 1,
   num_workers: int = 0,
@@ -68,16 +80,18 @@ def training_batches(
 ) -> Iterator[Batch]:
   """This process's rows of the global batches of steps start_step .. start_step + num_steps - 1.
 
-  Rows follow `GlobalOrder`: every example once an epoch, also where the batch does not divide the
+  Rows follow the order: every example once an epoch, also where the batch does not divide the
   number of examples. The step alone says what a batch holds, so resuming needs no other state, and
   the number of processes may change. Process p holds rows p * B / P .. (p + 1) * B / P - 1.
 
   Args:
     source: the examples, made with `histogram` or `hard` targets.
-    order_seed: seed of the order.
+    order: of the examples of `source`.
     batch_size: B, over all processes.
     start_step: the first step.
     num_steps: how many follow, it included.
+    augment: how frames are changed; a row's changes depend on (augment_seed, step, row) alone.
+    augment_seed: another seed gives other changes.
     process_index, process_count: p and P.
     num_workers: Grain processes that make batches. Each decodes for itself.
     num_threads: threads that make batches, in each of them.
@@ -88,14 +102,13 @@ def training_batches(
   Raises:
     InputError: the batch does not divide among the processes.
   """
-  rows_of = functools.partial(
-    _training_examples,
-    GlobalOrder(len(source), order_seed),
-    start_step,
-    batch_size,
-    _process_rows(batch_size, process_index, process_count),
-  )
-  return _iterate(_BatchSource(source, rows_of, num_steps), num_workers, num_threads)
+  rows = _process_rows(batch_size, process_index, process_count)
+  examples_of = functools.partial(_training_examples, order, start_step, batch_size, rows)
+  changes_of = None
+  if augment is not None and augment != AugmentConfig():
+    changes_of = functools.partial(_augmentations, augment, augment_seed, start_step, rows)
+  batches = _BatchSource(source, examples_of, num_steps, changes_of)
+  return _iterate(batches, num_workers, num_threads)
 
 
 def sequential_batches(
@@ -115,34 +128,38 @@ def sequential_batches(
   the same number of batches. `start` and `stop` narrow it to some examples, as a cache's shard.
   """
   examples = range(len(source))[start:stop]
-  rows_of = functools.partial(
-    _sequential_examples,
-    examples,
-    batch_size,
-    _process_rows(batch_size, process_index, process_count),
-  )
+  rows = _process_rows(batch_size, process_index, process_count)
+  examples_of = functools.partial(_sequential_examples, examples, batch_size, rows)
   num_batches = -(-len(examples) // batch_size)
-  return _iterate(_BatchSource(source, rows_of, num_batches), num_workers, num_threads)
+  return _iterate(_BatchSource(source, examples_of, num_batches), num_workers, num_threads)
 
 
 class _BatchSource:
   """A Grain source whose element k is the k-th batch, as a dict of stacked arrays."""
 
   def __init__(
-    self, source: WindowSource, examples_of: Callable[[int], np.ndarray], num_batches: int
+    self,
+    source: WindowSource,
+    examples_of: Callable[[int], np.ndarray],
+    num_batches: int,
+    changes_of: Callable[[int], list[Augmentation]] | None = None,
   ):
     self._source = source
     self._examples_of = examples_of
     self._num_batches = num_batches
+    self._changes_of = changes_of
 
   def __len__(self) -> int:
     return self._num_batches
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     examples = self._examples_of(index).tolist()
+    changes = self._changes_of(index) if self._changes_of else [None] * len(examples)
     rows = [
-      self._source.padding() if example == PADDING_EXAMPLE else self._source[example]
-      for example in examples
+      self._source.padding()
+      if example == PADDING_EXAMPLE
+      else self._source.example(example, change)
+      for example, change in zip(examples, changes, strict=True)
     ]
     batch = {name: np.stack([row[name] for row in rows]) for name in rows[0] if name != "teachers"}
     teachers = zip(*(row["teachers"] for row in rows), strict=True)
@@ -174,9 +191,15 @@ def _process_rows(batch_size: int, process_index: int, process_count: int) -> ra
 
 
 def _training_examples(
-  order: GlobalOrder, start_step: int, batch_size: int, rows: range, index: int
+  order: GlobalOrder | MixedOrder, start_step: int, batch_size: int, rows: range, index: int
 ) -> np.ndarray:
   return order.examples((start_step + index) * batch_size + np.array(rows))
+
+
+def _augmentations(
+  config: AugmentConfig, seed: int, start_step: int, rows: range, index: int
+) -> list[Augmentation]:
+  return [Augmentation(config, seed, start_step + index, row) for row in rows]
 
 
 def _sequential_examples(examples: range, batch_size: int, rows: range, index: int) -> np.ndarray:

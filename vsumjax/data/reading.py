@@ -2,15 +2,63 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+import math
 from collections.abc import Iterator
 
+import msgpack
 import numpy as np
 
-from vsumjax.data import audio, prompt, segments, transcript, video
+from vsumjax.data import audio, prompt, records, segments, transcript, video
 from vsumjax.data.manifest import Video
+from vsumjax.data.store import DecodedStore
 from vsumjax.types import InputError
 
 INPUTS = ("frames", "sound", "text")
+_BLOCK_SEGMENTS = 128  # decoded at a time: more than between key frames, less than a long video
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+  """What is looked at in every video.
+
+  prompt: the shape of an example.
+  time_shifts: places a frame may be taken from; odd, 1 for its own place only.
+  without: `INPUTS` the model is not given, as if the file lacked them: frames are black, nothing
+    is heard (`audio.NO_SOUND`), or title and words are empty.
+  """
+
+  prompt: prompt.PromptConfig
+  time_shifts: int = 1
+  without: frozenset[str] = frozenset()
+
+  @property
+  def frames_shape(self) -> tuple[int, int, int, int]:
+    """F, h, w, 3: the frames of one segment."""
+    size = self.prompt.image_size
+    return (self.prompt.frames_per_segment, size, size, 3)
+
+
+def with_length(item: Video, config: prompt.PromptConfig) -> Video:
+  """The video with its segments known: `edges_s` or, where they are regular, `duration_s`.
+
+  Raises:
+    InputError: media that cannot be read.
+  """
+  if item.edges_s is not None:
+    return item
+  duration_s = item.duration_s
+  if duration_s is None:
+    duration_s = video.probe(item.media).duration_s
+  return dataclasses.replace(item, duration_s=duration_s)
+
+
+def spans_of(item: Video, config: prompt.PromptConfig) -> np.ndarray:
+  """f64[N, 2], seconds: the segments of a video that went through `with_length`."""
+  if item.edges_s is not None:
+    return np.stack([item.edges_s[:-1], item.edges_s[1:]], axis=1)
+  return segments.cut(item.duration_s, config.segment_s)
 
 
 def cut_video(item: Video, config: prompt.PromptConfig) -> np.ndarray:
@@ -19,10 +67,7 @@ def cut_video(item: Video, config: prompt.PromptConfig) -> np.ndarray:
   Raises:
     InputError: media that cannot be read.
   """
-  duration_s = item.duration_s
-  if duration_s is None:
-    duration_s = video.probe(item.media).duration_s
-  return segments.cut(duration_s, config.segment_s)
+  return spans_of(with_length(item, config), config)
 
 
 def read_texts(
@@ -59,10 +104,120 @@ def iter_frames(
     InputError: a video without media, or media that cannot be read.
   """
   if item.media is None:
-    raise InputError(f"video {item.id!r} has no media to take frames from; add it to the manifest")
+    raise InputError(
+      f"video {item.id!r} has no media to take frames from; add it to the manifest, or leave "
+      'frames out (data.without: ["frames"])'
+    )
   num_frames = config.frames_per_segment * time_shifts
   times_NF = segments.frame_times(span_s_N2, num_frames)
   size = (config.image_size, config.image_size)
   decoded = video.iter_frames(item.media, times_NF.ravel(), size)
   for _ in times_NF:
     yield np.stack([next(decoded) for _ in range(num_frames)])
+
+
+class MediaSegments:
+  """The segments of a video that is decoded when first needed, in blocks that a store keeps."""
+
+  def __init__(self, item: Video, view: View, store: DecodedStore, name: str):
+    """`name` tells the video from others in the store."""
+    self._item, self._view, self._store, self._name = item, view, store, name
+    self._span_s_N2 = spans_of(item, view.prompt)
+
+  def frames(self, first: int, stop: int, shift_N: np.ndarray) -> np.ndarray:
+    """u8[N, F, h, w, 3] of segments first .. stop - 1, each from a place among `time_shifts`.
+
+    `first` must be a multiple of the window and `stop` at most a window further.
+    """
+    start = first // self._block_segments * self._block_segments
+    block = np.frombuffer(self._block(start), np.uint8)
+    num_frames, *picture = self._view.frames_shape
+    frames_NFS = block.reshape(-1, num_frames, self._view.time_shifts, *picture)
+    frames_NFS = frames_NFS[first - start : stop - start]
+    if self._view.time_shifts == 1:
+      return frames_NFS[:, :, 0]  # a view of the store, not a copy
+    return frames_NFS[np.arange(stop - first), :, shift_N]
+
+  def texts(self, first: int, stop: int) -> list[prompt.SegmentText]:
+    packed = self._store.get(f"{self._name}-texts", self._pack_texts)
+    bounds = np.frombuffer(packed, np.int64, count=len(self._span_s_N2) + 1)[first : stop + 1]
+    return [
+      prompt.SegmentText(*msgpack.unpackb(packed[start:end]))
+      for start, end in itertools.pairwise(bounds)
+    ]
+
+  def read(
+    self, first: int, stop: int, shift_N: np.ndarray
+  ) -> tuple[np.ndarray, list[prompt.SegmentText]]:
+    """Frames and texts."""
+    return self.frames(first, stop, shift_N), self.texts(first, stop)
+
+  @property
+  def _block_segments(self) -> int:
+    """Segments decoded at a time, whole windows."""
+    segment_bytes = self._view.time_shifts * math.prod(self._view.frames_shape)
+    # A quarter of the store, so that threads at work on different blocks don't drop each other's.
+    most = min(_BLOCK_SEGMENTS, self._store.capacity_bytes // 4 // segment_bytes)
+    window = self._view.prompt.window
+    return max(window, most // window * window)
+
+  def _block(self, start: int) -> memoryview:
+    def decode() -> np.ndarray:
+      span_s_N2 = self._span_s_N2[start : start + self._block_segments]
+      view = self._view
+      return np.stack(list(iter_frames(self._item, span_s_N2, view.prompt, view.time_shifts)))
+
+    return self._store.get(f"{self._name}-frames-{start}", decode)
+
+  def _pack_texts(self) -> bytes:
+    """Where each segment's text starts and ends, i64[N + 1], and the texts one after the other."""
+    texts = read_texts(self._item, self._span_s_N2, self._view.prompt, self._view.without)
+    packed = [msgpack.packb(dataclasses.astuple(text)) for text in texts]
+    bounds = np.cumsum([8 * (len(packed) + 1), *map(len, packed)], dtype=np.int64)
+    return bounds.tobytes() + b"".join(packed)
+
+
+class PreparedSegments:
+  """The segments of a video in a shard that `launch/prepare.py` wrote."""
+
+  def __init__(self, item: Video, view: View, prepared_shifts: int, reader: records.ShardReader):
+    """prepared_shifts: `time_shifts` of what was prepared."""
+    self._item, self._view = item, view
+    self._prepared_shifts, self._reader = prepared_shifts, reader
+
+  def texts(self, first: int, stop: int) -> list[prompt.SegmentText]:
+    return [self._without(record.text) for record in self._records(first, stop)]
+
+  def read(
+    self, first: int, stop: int, shift_N: np.ndarray
+  ) -> tuple[np.ndarray, list[prompt.SegmentText]]:
+    """As `MediaSegments.read`."""
+    if self._view.time_shifts == 1:
+      shift_N = np.full(stop - first, self._prepared_shifts // 2)
+    found = self._records(first, stop)
+    jpegs = [
+      jpeg
+      for record, shift in zip(found, shift_N, strict=True)
+      for jpeg in record.frames[shift :: self._prepared_shifts]
+    ]
+    frames = np.stack([records.decode_jpeg(jpeg) for jpeg in jpegs])
+    texts = [self._without(record.text) for record in found]
+    return frames.reshape(-1, *self._view.frames_shape), texts
+
+  def _records(self, first: int, stop: int) -> list[records.SegmentRecord]:
+    prepared = self._item.prepared
+    found = self._reader.read(prepared.first + first, prepared.first + stop)
+    for segment, record in enumerate(found, start=first):
+      if (record.video_id, record.segment) != (self._item.id, segment):
+        raise InputError(
+          f"{prepared.shard}: record {prepared.first + segment} is segment {record.segment} of "
+          f"video {record.video_id!r}, not segment {segment} of {self._item.id!r}; prepare again"
+        )
+    return found
+
+  def _without(self, text: prompt.SegmentText) -> prompt.SegmentText:
+    if "sound" in self._view.without:
+      text = dataclasses.replace(text, heard=audio.NO_SOUND)
+    if "text" in self._view.without:
+      text = prompt.SegmentText(said="", heard=text.heard)
+    return text

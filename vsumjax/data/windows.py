@@ -2,49 +2,48 @@
 
 from __future__ import annotations
 
-import collections
 import concurrent.futures
-import functools
 import hashlib
+import itertools
 import json
-import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vsumjax.data import audio, prompt, segments, teacher_cache, transcript, video
+from vsumjax import media
+from vsumjax.data import audio, augment, prompt, reading, records, segments, teacher_cache
 from vsumjax.data.manifest import Video
+from vsumjax.data.store import DecodedStore
 from vsumjax.data.tokenizer import Tokenizer
 from vsumjax.types import InputError
 
-INPUTS = ("frames", "sound", "text")
 TARGETS = ("histogram", "hard", "none")
 PADDING_EXAMPLE = -1
 GIB = 1 << 30
 _PROBE_THREADS = 8
-_TEXT_OVERHEAD_BYTES = 200  # of the objects that hold the texts of one segment
 
 
 class WindowSource:
   """Random access to examples: windows of N consecutive segments, video after video.
 
   `source[i]` is a dict with the fields of `types.Batch` without their batch axis; its `teachers`
-  are arrays of logits. The last window of a video may be partly empty.
+  are arrays of logits. The last window of a video may be partly empty. Prepared videos are read
+  from their shards. Others are decoded when first needed, in blocks that a store of bounded bytes
+  keeps for all processes that the source is pickled to; their length is bounded by nothing.
 
   `targets` says what `weight` means. With `histogram` or `hard` every video must have labels, and a
   segment weighs 1 where it exists and labels cover it. With `none`, for scoring and for teacher
   caches, labels are not looked at: targets are zeros and every segment that exists weighs 1.
 
-  A video is decoded when first needed; its sampled frames and texts stay in a cache of bounded
-  bytes. A long video is kept in blocks of windows, so its length is bounded by nothing. Safe in
-  threads, and picklable (the cache stays behind).
+  Safe in threads, and picklable.
 
   Attributes:
-    videos: as given.
-    windows: i32[W, 2], video index and first segment of each example.
-    examples_digest: blake2b-16 hex over what a teacher would see: ids, titles, transcripts, media
-      sizes, spans, windows and inputs left out; not over labels and not over where files lie.
+    videos: as given, each with its duration or its edges.
+    examples_digest: blake2b-16 hex over what a teacher would see: ids, titles, transcripts, sizes
+      of media or digests of prepared shards, spans, windows and inputs left out; not over labels
+      and not over where files lie.
   """
 
   def __init__(
@@ -56,9 +55,10 @@ class WindowSource:
     targets: str = "none",
     teachers: tuple[teacher_cache.CacheReader, ...] = (),
     without: frozenset[str] = frozenset(),
+    time_shifts: int = 1,
     cache_bytes: int = GIB,
   ):
-    """Looks into every file for its duration, and decodes none.
+    """Looks up how long the videos are, and decodes none.
 
     Args:
       videos: in the order examples are numbered.
@@ -66,40 +66,49 @@ class WindowSource:
       tokenizer: of the prompt.
       targets: one of `TARGETS`.
       teachers: sealed caches of these very examples.
-      without: `INPUTS` the model is not given. Frames are then black, nothing is heard
-        (`audio.NO_SOUND`), or title and words are empty: as if the file lacked them.
-      cache_bytes: bound of the cache.
+      without: `reading.INPUTS` the model is not given, as if the files lacked them.
+      time_shifts: places around its own that an augmented frame may be taken from; odd.
+      cache_bytes: bound of the store of decoded frames and texts.
 
     Raises:
-      InputError: a file that cannot be read, a video without labels, a cache of other examples.
+      InputError: a file that cannot be read, a video without labels or without frames, shards
+        prepared for another prompt, a cache of other examples.
     """
     _require_known("targets", [targets], TARGETS)
-    _require_known("without", without, INPUTS)
-    self.videos = tuple(videos)
-    self._config = prompt_config
+    _require_known("without", without, reading.INPUTS)
+    self._view = reading.View(prompt_config, time_shifts, frozenset(without))
     self._tokenizer = tokenizer
-    self._without = frozenset(without)
-    self._cache = _ByteCache(cache_bytes)
+    _require_frames(videos, self._view)
     if targets != "none":
-      _require_labels(self.videos, targets)
-    self._spans = _cut_videos(self.videos, prompt_config.segment_s)
+      _require_labels(videos, targets)
+    self.videos = _with_lengths(videos, prompt_config)
+    self._prepared = _load_prepared(self.videos, self._view)
+    self._store = DecodedStore(cache_bytes)
     self._targets = self._make_targets(targets)
-    self.windows = _cut_windows(self._spans, prompt_config.window)
+    num_segments = np.array([len(self.spans(index)) for index in range(len(self.videos))])
+    num_windows = -(-num_segments // prompt_config.window)
+    self._first_example = np.cumsum([0, *num_windows])
     self.examples_digest = self._digest_examples()
     self._teachers = tuple(teachers)
     for teacher in self._teachers:
       teacher.require(self._expected_of_teachers())
 
   def __len__(self) -> int:
-    return len(self.windows)
+    return int(self._first_example[-1])
 
   def __getitem__(self, example: int) -> dict[str, Any]:
-    index, first = (int(x) for x in self.windows[example])
-    texts = self.texts(index)[first : first + self._config.window]
-    title = "" if "text" in self._without else self.videos[index].title
+    return self.example(example)
+
+  def example(
+    self, example: int, augmentation: augment.Augmentation | None = None
+  ) -> dict[str, Any]:
+    """One example, its frames changed by `augmentation` if there is one."""
+    index, first = self.window(example)
+    frames, texts = self._read(index, first, augmentation)
+    title = "" if "text" in self._view.without else self.videos[index].title
     targets_NC, weight_N = self._targets_of(index, first)
     return {
-      "frames": self._frames(index, first),
+      "frames": frames,
       **_layout_fields(prompt.layout(self._config, self._tokenizer, title, texts)),
       "targets": targets_NC,
       "weight": weight_N,
@@ -112,7 +121,7 @@ class WindowSource:
     window, num_classes = self._config.window, len(self._config.score_tokens)
     nothing = [prompt.SegmentText(said="", heard=audio.NO_SOUND)]
     return {
-      "frames": np.zeros((window, *self._frames_shape), np.uint8),
+      "frames": np.zeros((window, *self._view.frames_shape), np.uint8),
       **_layout_fields(prompt.layout(self._config, self._tokenizer, "", nothing)),
       "targets": np.zeros((window, num_classes), np.float32),
       "weight": np.zeros(window, np.float32),
@@ -120,62 +129,56 @@ class WindowSource:
       "example": np.asarray(PADDING_EXAMPLE, np.int32),
     }
 
+  def window(self, example: int) -> tuple[int, int]:
+    """Index of the video and first segment of an example."""
+    if not 0 <= example < len(self):
+      raise IndexError(f"example {example} of {len(self)}")
+    index = int(np.searchsorted(self._first_example, example, side="right")) - 1
+    return index, int(example - self._first_example[index]) * self._config.window
+
+  def examples_of(self, index: int) -> range:
+    """The examples of video `index`."""
+    return range(*self._first_example[index : index + 2].tolist())
+
   def spans(self, index: int) -> np.ndarray:
     """f64[n, 2], seconds: the segments of video `index`."""
-    return self._spans[index]
+    return reading.spans_of(self.videos[index], self._config)
+
+  def texts(self, index: int) -> list[prompt.SegmentText]:
+    """What is said and heard in each segment of video `index`."""
+    return self._segments(index).texts(0, len(self.spans(index)))
 
   def example_key(self, example: int) -> bytes:
     """8 bytes that a teacher cache keeps with its answer to this example."""
     return teacher_cache.example_key(self.examples_digest, example)
 
   @property
-  def _frames_shape(self) -> tuple[int, int, int, int]:
-    """F, h, w, 3: the frames of one segment."""
-    size = self._config.image_size
-    return (self._config.frames_per_segment, size, size, 3)
+  def _config(self) -> prompt.PromptConfig:
+    return self._view.prompt
 
-  def _frames(self, index: int, first: int) -> np.ndarray:
-    """u8[N, F, h, w, 3] of the window that starts at segment `first`."""
-    window = self._config.window
-    if "frames" in self._without:
-      return np.zeros((window, *self._frames_shape), np.uint8)
-    window_bytes = window * int(np.prod(self._frames_shape))
-    # A quarter of the cache, so that threads at work on different blocks do not evict each other.
-    block = window * max(1, self._cache.capacity_bytes // 4 // window_bytes)
-    start = first // block * block
-    frames = self._cache.get(
-      ("frames", index, start),
-      functools.partial(self._decode, index, start, start + block),
-      lambda array: array.nbytes,
-    )
-    return _pad_to(frames[first - start : first - start + window], window)
+  def _segments(self, index: int) -> reading.MediaSegments | reading.PreparedSegments:
+    item = self.videos[index]
+    if item.prepared is None:
+      return reading.MediaSegments(item, self._view, self._store, str(index))
+    prepared = self._prepared[item.prepared.shard.parent]
+    reader = prepared.reader(item.prepared.shard)
+    return reading.PreparedSegments(item, self._view, prepared.info.time_shifts, reader)
 
-  def _decode(self, index: int, start: int, stop: int) -> np.ndarray:
-    times_NF = segments.frame_times(self._spans[index][start:stop], self._frames_shape[0])
-    frames = np.empty((times_NF.size, *self._frames_shape[1:]), np.uint8)
-    decoded = video.iter_frames(self.videos[index].media, times_NF.ravel(), self._frames_shape[1:3])
-    for slot, frame in zip(frames, decoded, strict=True):
-      slot[:] = frame
-    frames.flags.writeable = False  # examples are views of it
-    return frames.reshape(len(times_NF), *self._frames_shape)
-
-  def texts(self, index: int) -> tuple[prompt.SegmentText, ...]:
-    """What is said and heard in each segment of video `index`."""
-    return self._cache.get(
-      ("text", index),
-      functools.partial(self._read_texts, index),
-      lambda texts: sum(_TEXT_OVERHEAD_BYTES + len(t.said) + len(t.heard) for t in texts),
-    )
-
-  def _read_texts(self, index: int) -> tuple[prompt.SegmentText, ...]:
-    item, span_s_N2 = self.videos[index], self._spans[index]
-    heard = (audio.NO_SOUND,) * len(span_s_N2)
-    if "sound" not in self._without:
-      heard = audio.describe_spans(item.media, span_s_N2)
-    said = ("",) * len(span_s_N2)
-    if "text" not in self._without and item.transcript is not None:
-      said = transcript.align(transcript.load_srt(item.transcript), span_s_N2)
-    return tuple(prompt.SegmentText(*both) for both in zip(said, heard, strict=True))
+  def _read(
+    self, index: int, first: int, augmentation: augment.Augmentation | None
+  ) -> tuple[np.ndarray, Sequence[prompt.SegmentText]]:
+    """u8[N, F, h, w, 3] and the texts of the window that starts at segment `first`."""
+    window, found = self._config.window, self._segments(index)
+    stop = min(first + window, len(self.spans(index)))
+    if "frames" in self._view.without:
+      return np.zeros((window, *self._view.frames_shape), np.uint8), found.texts(first, stop)
+    if augmentation is None:
+      middle_N = np.full(stop - first, self._view.time_shifts // 2)
+      frames, texts = found.read(first, stop, middle_N)
+    else:
+      frames, texts = found.read(first, stop, augmentation.shifts(stop - first))
+      frames = augmentation.frames(frames)
+    return _pad_to(frames, window), texts
 
   def _make_targets(self, kind: str) -> tuple[np.ndarray, ...]:
     """f32[n, C] for each video; none at all where labels are not asked for."""
@@ -184,8 +187,8 @@ class WindowSource:
     make = _harden if kind == "hard" else np.asarray
     num_levels = len(self._config.score_tokens)
     return tuple(
-      make(segments.level_histogram(item.labels, span_s_N2, num_levels))
-      for item, span_s_N2 in zip(self.videos, self._spans, strict=True)
+      make(segments.level_histogram(item.labels, self.spans(index), num_levels))
+      for index, item in enumerate(self.videos)
     )
 
   def _targets_of(self, index: int, first: int) -> tuple[np.ndarray, np.ndarray]:
@@ -195,7 +198,7 @@ class WindowSource:
       targets_NC = self._targets[index][first : first + window]
       weight_N = targets_NC.any(axis=1).astype(np.float32)
     else:
-      num_segments = len(self._spans[index][first : first + window])
+      num_segments = min(window, len(self.spans(index)) - first)
       targets_NC = np.zeros((num_segments, num_classes), np.float32)
       weight_N = np.ones(num_segments, np.float32)
     return _pad_to(targets_NC, window), _pad_to(weight_N, window)
@@ -211,50 +214,56 @@ class WindowSource:
     }
 
   def _digest_examples(self) -> str:
-    digest = hashlib.blake2b(json.dumps(sorted(self._without)).encode(), digest_size=16)
-    for item, span_s_N2 in zip(self.videos, self._spans, strict=True):
-      words = b"" if item.transcript is None else item.transcript.read_bytes()
-      content = [item.id, item.title, item.media.stat().st_size, len(words), len(span_s_N2)]
-      digest.update(json.dumps(content).encode() + words + span_s_N2.tobytes())
-    digest.update(self.windows.tobytes())
+    about = [sorted(self._view.without), self._config.window]
+    digest = hashlib.blake2b(json.dumps(about).encode(), digest_size=16)
+    for index, item in enumerate(self.videos):
+      content = [item.id, item.title, *self._content_of(item)]
+      digest.update(json.dumps(content).encode() + self.spans(index).tobytes())
     return digest.hexdigest()
 
+  def _content_of(self, item: Video) -> list[str | int]:
+    if item.prepared is not None:
+      prepared = self._prepared[item.prepared.shard.parent]
+      return [prepared.info.shards[item.prepared.shard.name], item.prepared.first]
+    words = [
+      b"" if file is None else media.read_bytes(file) for file in (item.transcript, item.sounds)
+    ]
+    size = 0 if item.media is None else media.size_bytes(item.media)
+    return [size, *(hashlib.blake2b(each, digest_size=16).hexdigest() for each in words)]
 
-class _ByteCache:
-  """Least recently used values up to a number of bytes; each is made once, in one thread."""
 
-  def __init__(self, capacity_bytes: int):
-    self.capacity_bytes = capacity_bytes
-    self.used_bytes = 0
-    self._values: collections.OrderedDict = collections.OrderedDict()
-    self._lock = threading.Lock()
-    self._making: dict[Any, threading.Lock] = {}
+class _PreparedFolder:
+  """What a folder of shards says of itself, and its shards, opened when first read."""
 
-  def get(self, key: Any, make: Callable[[], Any], num_bytes: Callable[[Any], int]) -> Any:
-    """The value of `key`, made by `make` if it is not kept. A value above the bound is not kept."""
-    with self._lock:
-      making = self._making.setdefault(key, threading.Lock())
-    with making:
-      with self._lock:
-        if key in self._values:
-          self._values.move_to_end(key)
-          return self._values[key][0]
-      value = make()
-      with self._lock:
-        self._values[key] = (value, num_bytes(value))
-        self.used_bytes += self._values[key][1]
-        while self.used_bytes > self.capacity_bytes:
-          self.used_bytes -= self._values.popitem(last=False)[1][1]
-      return value
+  def __init__(self, folder: Path, view: reading.View):
+    self.info = records.load_prepared(folder)
+    self.info.require(view.prompt, view.time_shifts)
+    self._readers: dict[Path, records.ShardReader] = {}
 
-  def __reduce__(self):
-    return _ByteCache, (self.capacity_bytes,)
+  def reader(self, shard: Path) -> records.ShardReader:
+    if shard not in self._readers:
+      self._readers[shard] = records.ShardReader(shard)
+    return self._readers[shard]
+
+
+def _load_prepared(videos: Sequence[Video], view: reading.View) -> dict[Path, _PreparedFolder]:
+  folders = {item.prepared.shard.parent for item in videos if item.prepared is not None}
+  return {folder: _PreparedFolder(folder, view) for folder in sorted(folders)}
 
 
 def _require_known(name: str, values: Iterable[str], known: Sequence[str]) -> None:
   for value in values:
     if value not in known:
       raise InputError(f"{name}: must be one of {', '.join(known)}, is {value!r}")
+
+
+def _require_frames(videos: Sequence[Video], view: reading.View) -> None:
+  for item in videos:
+    if item.media is None and item.prepared is None and "frames" not in view.without:
+      raise InputError(
+        f"video {item.id!r} has no media to take frames from; name its file in the manifest, or "
+        'leave frames out (data.without: ["frames"])'
+      )
 
 
 def _require_labels(videos: Sequence[Video], targets: str) -> None:
@@ -266,15 +275,9 @@ def _require_labels(videos: Sequence[Video], targets: str) -> None:
       )
 
 
-def _cut_videos(videos: Sequence[Video], segment_s: float) -> tuple[np.ndarray, ...]:
+def _with_lengths(videos: Sequence[Video], config: prompt.PromptConfig) -> tuple[Video, ...]:
   with concurrent.futures.ThreadPoolExecutor(_PROBE_THREADS) as pool:
-    infos = list(pool.map(lambda item: video.probe(item.media), videos))
-  return tuple(segments.cut(info.duration_s, segment_s) for info in infos)
-
-
-def _cut_windows(spans: Sequence[np.ndarray], window: int) -> np.ndarray:
-  starts = [(index, s) for index, span in enumerate(spans) for s in range(0, len(span), window)]
-  return np.array(starts, np.int32).reshape(-1, 2)
+    return tuple(pool.map(reading.with_length, videos, itertools.repeat(config)))
 
 
 def _layout_fields(laid_out: prompt.Layout) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from vsumjax import sharding
 from vsumjax.data import pipeline
+from vsumjax.data.windows import WindowSource
 from vsumjax.models.student import VideoSummaryStudent
 from vsumjax.types import Batch, SegmentScores, StudentOutput
 
@@ -74,7 +75,7 @@ class Scorer:
     if pending is not None:
       yield pending[0], jax.device_get(pending[1])
 
-  def read(self, source: pipeline.WindowSource, on_progress: OnProgress) -> list[Readout]:
+  def read(self, source: WindowSource, on_progress: OnProgress) -> list[Readout]:
     """Scores every segment of every video of the source, in its order."""
     logits: list[list[np.ndarray]] = [[] for _ in source.videos]
     done = 0
@@ -84,7 +85,7 @@ class Scorer:
         if example < 0:
           continue
         exists_N = batch.weight[row] > 0
-        logits[source.windows[example][0]].append(output.logits[:, row][:, exists_N])
+        logits[source.window(example)[0]].append(output.logits[:, row][:, exists_N])
         done += 1
       on_progress(done, len(source), "windows")
     return [

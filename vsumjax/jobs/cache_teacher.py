@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from vsumjax.data import pipeline, teacher_cache
+from vsumjax.data.windows import WindowSource
 from vsumjax.experiment import Student, load_student
 from vsumjax.progress import progress
 from vsumjax.types import InputError
@@ -46,7 +47,7 @@ def cache_teacher(
   return out
 
 
-def _identity(student: Student, source: pipeline.WindowSource) -> teacher_cache.CacheIdentity:
+def _identity(student: Student, source: WindowSource) -> teacher_cache.CacheIdentity:
   experiment = student.experiment
   return teacher_cache.CacheIdentity(
     teacher_digest=student.params_digest,

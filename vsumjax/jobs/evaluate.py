@@ -48,7 +48,7 @@ def evaluate(
 
   Args:
     manifest, split: default to the config's.
-    without: inputs taken away, of `pipeline.INPUTS`.
+    without: inputs taken away, of `reading.INPUTS`.
 
   Raises:
     InputError: a video of the split has no labels.
@@ -59,7 +59,7 @@ def evaluate(
   labels = {}
   for video in source.videos:
     if video.labels is None:
-      raise InputError(f"{student.experiment.manifest.path}: video {video.id} has no labels")
+      raise InputError(f"video {video.id!r} has no labels")
     labels[video.id] = (video.labels.unit_s, video.labels.levels_AN)
   with progress(f"score {split}") as update:
     readouts = student.scorer(batch_size).read(source, update)
@@ -77,7 +77,7 @@ def evaluate(
     "protocol": protocols.UNIFORM_SEGMENTS.name,
     "description": protocols.UNIFORM_SEGMENTS.description,
     "parameters_digest": student.params_digest,
-    "manifest_digest": student.experiment.manifest.digest,
+    "manifest_digest": student.experiment.data.digest,
     "split": split,
     "num_videos": len(labels),
     "without": sorted(without),

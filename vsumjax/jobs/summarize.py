@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vsumjax.data import pipeline, video
+from vsumjax.data import video
 from vsumjax.data.manifest import Video
+from vsumjax.data.windows import WindowSource
 from vsumjax.experiment import Student, load_student
 from vsumjax.progress import progress
 from vsumjax.summary import page, render, scores, select, storyboard
@@ -85,7 +86,12 @@ def _find_transcript(media: Path, transcript: Path | None) -> Path | None:
 
 def _score(student: Student, item: Video, share: float) -> scores.Summary:
   experiment = student.experiment
-  source = pipeline.WindowSource((item,), experiment.config.prompt, experiment.tokenizer)
+  source = WindowSource(
+    (item,),
+    experiment.config.prompt,
+    experiment.tokenizer,
+    without=frozenset(experiment.config.data.without),
+  )
   with progress("score") as update:
     (readout,) = student.scorer(batch_size=8).read(source, update)
   answered = readout.at_exit(readout.num_exits - 1)

@@ -157,10 +157,13 @@ class _Pending:
         raise FloatingPointError(
           f"{name} is {values[name][0]} at step {step}; examples {example.tolist()}"
         )
-    self._mean.add(values | {"data_wait_ms": (1e3 * waited_s, 1.0)})
+    self._mean.add(values | {"data/wait_ms": (1e3 * waited_s, 1.0)})
     self._on_progress(step, self._config.num_steps, f"loss {total / max(weight, 1e-6):.3f}")
     if step % self._config.log_every == 0 or step == self._config.num_steps:
       now = time.monotonic()
-      means = {f"train/{name}": value for name, value in self._mean.result().items()}
+      means = {
+        name if "/" in name else f"train/{name}": value
+        for name, value in self._mean.result().items()
+      }
       self._log.append(step, means | {"train/seconds": now - self._since})
       self._mean, self._since = metrics.Mean(), now
