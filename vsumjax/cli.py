@@ -45,6 +45,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
   parser = argparse.ArgumentParser(prog="vsumjax", description="Video summaries by a small VLM.")
   commands = parser.add_subparsers(dest="command", required=True)
   for add in (
+    _add_prepare,
     _add_train,
     _add_cache_teacher,
     _add_evaluate,
@@ -69,6 +70,54 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--config", required=True, help="config file, with :argument; see configs/")
+
+
+def _add_prepare(commands) -> argparse.ArgumentParser:
+  parser = commands.add_parser("prepare", help="shards of coded frames, sound and text")
+  parser.add_argument("--manifest", required=True, type=Path, help="of the videos")
+  parser.add_argument("--out", required=True, help="folder of the shards, or its URL")
+  _add_config(parser)
+  parser.add_argument("--split", default="", help="default: all splits")
+  parser.add_argument("--time-shifts", type=int, default=1, help="frames kept around each (1, odd)")
+  parser.add_argument("--jpeg-quality", type=int, default=90, help="of the frames (90)")
+  parser.add_argument("--no-audio", action="store_true", help="leave out the samples of the sound")
+  parser.add_argument("--videos-per-shard", type=int, default=16, metavar="N", help="(16)")
+  parser.add_argument("--max-failed-share", type=float, default=0.05, help="then stop (0.05)")
+  parser.add_argument("--stall-s", type=float, default=600, help="to wait for a record (600)")
+  parser.add_argument("--num-workers", type=int, default=0, help="processes; default: one a core")
+  parser.add_argument("--runner", default="", help="of Apache Beam; default: processes")
+  parser.add_argument("beam_flags", nargs="*", metavar="-- FLAG", help="of the runner, after --")
+  parser.set_defaults(run=_prepare)
+  return parser
+
+
+def _prepare(args: argparse.Namespace) -> None:
+  if args.beam_flags and not args.runner:
+    raise InputError(f"{args.beam_flags[0]}: flags after -- go with --runner")
+  from vsumjax.config import load_config
+  from vsumjax.data.preparation import Settings
+  from vsumjax.jobs import prepare
+
+  settings = Settings(
+    load_config(args.config, args.overrides).prompt,
+    time_shifts=args.time_shifts,
+    jpeg_quality=args.jpeg_quality,
+    sound=not args.no_audio,
+    split=args.split,
+    videos_per_shard=args.videos_per_shard,
+  )
+  run_tasks = (
+    prepare.on_beam(args.runner, args.beam_flags, args.stall_s)
+    if args.runner
+    else prepare.on_this_machine(args.num_workers, args.stall_s)
+  )
+  prepare.prepare(
+    args.manifest,
+    args.out,
+    settings,
+    run_tasks=run_tasks,
+    max_failed_share=args.max_failed_share,
+  )
 
 
 def _add_train(commands) -> argparse.ArgumentParser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -24,6 +25,24 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary.replace(path)
   finally:
     temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_durably(path: str | os.PathLike[str]) -> Iterator[Path]:
+  """As `replacing`, with file and folder flushed: a power cut leaves all or nothing."""
+  path = Path(path)
+  with replacing(path) as temporary:
+    yield temporary
+    _flush(temporary)
+  _flush(path.parent)
+
+
+def _flush(path: Path) -> None:
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -63,6 +82,12 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None
   """Writes a whole file, making its folder if needed."""
   with replacing(path) as temporary:
     temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def file_digest(path: Path) -> str:
+  """Blake2b-16 hex over the bytes of a file."""
+  with path.open("rb") as file:
+    return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def remove_leftovers(folder: Path) -> None:

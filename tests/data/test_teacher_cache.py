@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
+from vsumjax import files
 from vsumjax.data import teacher_cache
 from vsumjax.data.teacher_cache import CacheIdentity, CacheReader, CacheWriter, example_key
 from vsumjax.types import InputError
@@ -110,7 +111,7 @@ def test_a_write_that_fails_leaves_the_shard_pending(tmp_path, monkeypatch):
     raise OSError("no space left on device")
 
   with monkeypatch.context() as patched:
-    patched.setattr(teacher_cache, "_flush", fail)
+    patched.setattr(files, "_flush", fail)
     with pytest.raises(OSError, match="no space"):
       write(writer, first)
   assert writer.pending_shards() == [first, *rest]

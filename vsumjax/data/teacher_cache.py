@@ -18,7 +18,6 @@ MANIFEST.json is unfinished and is not read.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -26,7 +25,7 @@ import os
 import pathlib
 import struct
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from array_record.python import array_record_module
@@ -119,7 +118,7 @@ class CacheWriter:
       RuntimeError, OSError: the disk is full or failing; the shard is then still pending.
     """
     self._check_rows(shard, keys, logits_BNC)
-    with _replacing_durably(self._path(shard)) as temporary:
+    with files.replacing_durably(self._path(shard)) as temporary:
       writer = array_record_module.ArrayRecordWriter(str(temporary), _WRITER_OPTIONS)
       for offset, key in enumerate(keys):
         writer.write(_encode_record(shard.start + offset, key, logits_BNC[offset]))
@@ -157,7 +156,9 @@ def seal(folder: str | os.PathLike[str], identity: CacheIdentity, shard_size: in
     if not path.exists():
       raise InputError(f"{path}: the shard is missing; let the teacher write it before sealing")
     _open_shard(path, shard).close()
-    entries.append({"file": path.name, "bytes": path.stat().st_size, "digest": _file_digest(path)})
+    entries.append(
+      {"file": path.name, "bytes": path.stat().st_size, "digest": files.file_digest(path)}
+    )
   content = _identity_content(identity, shard_size) | {"shards": entries}
   _write_json(folder / _MANIFEST_FILE, content)
   files.remove_leftovers(folder)
@@ -281,7 +282,7 @@ def _require_whole(path: pathlib.Path, num_bytes: int) -> None:
 
 
 def _require_digest(path: pathlib.Path, digest: str) -> None:
-  found = _file_digest(path)
+  found = files.file_digest(path)
   if found != digest:
     raise InputError(f"{path}: the content changed (digest {found}, was {digest}); {_REMAKE}")
 
@@ -335,27 +336,5 @@ def _load_json(path: pathlib.Path) -> dict:
 
 
 def _write_json(path: pathlib.Path, content: Mapping[str, object]) -> None:
-  with _replacing_durably(path) as temporary:
+  with files.replacing_durably(path) as temporary:
     temporary.write_text(json.dumps(content, indent=2) + "\n")
-
-
-@contextlib.contextmanager
-def _replacing_durably(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """As `files.replacing`, with file and folder flushed: a power cut leaves all or nothing."""
-  with files.replacing(path) as temporary:
-    yield temporary
-    _flush(temporary)
-  _flush(path.parent)
-
-
-def _flush(path: pathlib.Path) -> None:
-  descriptor = os.open(path, os.O_RDONLY)
-  try:
-    os.fsync(descriptor)
-  finally:
-    os.close(descriptor)
-
-
-def _file_digest(path: pathlib.Path) -> str:
-  with path.open("rb") as file:
-    return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -224,7 +224,7 @@ class WindowSource:
   def _content_of(self, item: Video) -> list[str | int]:
     if item.prepared is not None:
       prepared = self._prepared[item.prepared.shard.parent]
-      return [prepared.info.shards[item.prepared.shard.name], item.prepared.first]
+      return [prepared.digests[item.prepared.shard.name], item.prepared.first]
     words = [
       b"" if file is None else media.read_bytes(file) for file in (item.transcript, item.sounds)
     ]
@@ -238,6 +238,7 @@ class _PreparedFolder:
   def __init__(self, folder: Path, view: reading.View):
     self.info = records.load_prepared(folder)
     self.info.require(view.prompt, view.time_shifts)
+    self.digests = {shard.file: shard.digest for shard in self.info.shards}
     self._readers: dict[Path, records.ShardReader] = {}
 
   def reader(self, shard: Path) -> records.ShardReader:

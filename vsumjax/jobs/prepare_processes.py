@@ -1,0 +1,193 @@
+"""Runs preparation tasks in processes of their own, which may crash or hang without ending the run.
+
+A video at which a process ended is tried once more when nothing else runs, so that one that only
+lacked memory gets it; if the process ends there again, the video is left out.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Generator, Iterable, Mapping
+from multiprocessing import resource_tracker
+
+from vsumjax.data import shards
+from vsumjax.data.preparation import Outcome, Skipped, Task
+
+_MAX_TRIES = 2
+_WAKE_EVERY_S = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Death:
+  """A process ended, or was ended, while it was at a video of a task."""
+
+  task: Task
+  position: int
+  reason: Skipped
+
+
+def run_tasks(
+  tasks: Iterable[Task],
+  *,
+  num_workers: int,
+  stall_s: float,
+  update: Callable[[int], None] = lambda num_videos: None,
+) -> Generator[Outcome, None, None]:
+  """Yields the outcome of every task as it ends. Closing the iterator ends the processes.
+
+  Args:
+    tasks: each makes one shard.
+    num_workers: processes at a time.
+    stall_s: a process that adds no record for so many seconds is ended.
+    update: told, now and then, how many videos of unfinished tasks are done.
+
+  Raises:
+    OSError, RuntimeError: a shard cannot be written, or a process does not even start.
+  """
+  again: collections.deque[Task] = collections.deque()
+  deaths: dict[tuple[int, int], list[Skipped]] = collections.defaultdict(list)
+  for result in _run(collections.deque(tasks), num_workers, stall_s, {}, update):
+    if isinstance(result, Outcome):
+      yield result
+    else:
+      deaths[result.task.index, result.position].append(result.reason)
+      again.append(result.task)
+  while again:
+    [result] = _run(collections.deque([again[0]]), 1, stall_s, deaths, update)
+    if isinstance(result, Outcome):
+      again.popleft()
+      yield result
+    else:
+      deaths[result.task.index, result.position].append(result.reason)
+
+
+def _blocked(task: Task, deaths: Mapping[tuple[int, int], list[Skipped]]) -> dict[int, Skipped]:
+  """Videos of a task that had all their tries."""
+  return {
+    position: reasons[-1]
+    for (index, position), reasons in deaths.items()
+    if index == task.index and len(reasons) >= _MAX_TRIES
+  }
+
+
+def _run(
+  waiting: collections.deque[Task],
+  num_workers: int,
+  stall_s: float,
+  deaths: Mapping[tuple[int, int], list[Skipped]],
+  update: Callable[[int], None],
+) -> Generator[Outcome | _Death, None, None]:
+  """Runs every task once."""
+  with contextlib.ExitStack() as stack:
+    idle: list[_Worker] = []
+    busy: list[_Worker] = []
+    while waiting or busy:
+      while waiting and len(busy) < num_workers:
+        if not idle:
+          idle.append(_Worker())
+          stack.callback(idle[0].stop)
+        busy.append(idle.pop())
+        task = waiting.popleft()
+        busy[-1].begin(task, _blocked(task, deaths))
+      multiprocessing.connection.wait([worker.connection for worker in busy], timeout=_WAKE_EVERY_S)
+      for worker in tuple(busy):
+        result = worker.result(stall_s)
+        if result is not None:
+          busy.remove(worker)
+          if isinstance(result, Outcome):
+            idle.append(worker)
+          yield result
+      update(sum(worker.position for worker in busy))
+
+
+class _Worker:
+  """A spawned process, at work on one task at a time."""
+
+  def __init__(self):
+    context = multiprocessing.get_context("spawn")
+    self.connection, theirs = context.Pipe()
+    self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+    _start_deaf(self._process)
+    theirs.close()
+
+  def begin(self, task: Task, blocked: Mapping[int, Skipped]) -> None:
+    self._task, self._position, self._heard_s = task, None, time.monotonic()
+    with contextlib.suppress(BrokenPipeError):  # `result` tells of a process that ended
+      self.connection.send((task, blocked))
+
+  @property
+  def position(self) -> int:
+    """How many videos of its task are done."""
+    return self._position or 0
+
+  def result(self, stall_s: float) -> Outcome | _Death | None:
+    """What became of the task; None while it is at work. Raises what the task raised."""
+    try:
+      while self.connection.poll():
+        message = self.connection.recv()
+        if isinstance(message, Outcome):
+          return message
+        if isinstance(message, Exception):
+          raise message
+        self._position, self._heard_s = message, time.monotonic()
+    except (EOFError, ConnectionResetError):
+      self.stop()
+      return self._death("process ended", f"its process ended with {self._status()}")
+    if self._position is not None and time.monotonic() - self._heard_s > stall_s:
+      self.stop()
+      return self._death("no progress", f"no record was made of it for {stall_s:g} s")
+    return None
+
+  def stop(self) -> None:
+    self._process.kill()
+    self._process.join()
+    self.connection.close()
+
+  def _status(self) -> str:
+    status = self._process.exitcode
+    if status >= 0:
+      return f"status {status}"
+    hint = ", perhaps for lack of memory" if status == -signal.SIGKILL else ""
+    return f"status {status} ({signal.Signals(-status).name}{hint})"
+
+  def _death(self, kind: str, reason: str) -> _Death:
+    if self._position is None:
+      raise RuntimeError(f"before it began with {self._task.shard}: {reason}")
+    item = self._task.videos[self._position]
+    return _Death(self._task, self._position, Skipped(item.id, kind, f"{item.media}: {reason}"))
+
+
+def _start_deaf(process: multiprocessing.process.BaseProcess) -> None:
+  """Starts a process that Ctrl-C does not reach: only its parent says what becomes of it."""
+  resource_tracker.ensure_running()  # starting it later would lift the block below
+  before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which a child inherits
+  try:
+    process.start()
+  finally:
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _serve(connection: multiprocessing.connection.Connection) -> None:
+  """What a process does: tasks, one after the other, until it is ended."""
+  threading.Thread(target=_end_with_parent, daemon=True).start()
+  while True:
+    task, blocked = connection.recv()
+    try:
+      connection.send(shards.run_task(task, blocked, connection.send))
+    except Exception as error:
+      error.add_note(traceback.format_exc())
+      connection.send(error)
+
+
+def _end_with_parent() -> None:
+  multiprocessing.parent_process().join()
+  os._exit(1)
