@@ -12,6 +12,7 @@ LAYERS = {
   "progress": 0,
   "sharding": 1,
   "media": 1,
+  "segmentation": 1,
   "ops": 1,
   "models": 2,
   "data": 2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from vsumjax.data.manifest import Labels
 from vsumjax.types import InputError
 
 _LEAST_LABELLED_S = 1e-3  # below this an overlap is rounding, not a label
+_ROUNDING_S = 0.1  # durations that containers state and edges that people write differ by so much
 
 
 def cut(duration_s: float, segment_s: float) -> np.ndarray:
@@ -24,12 +26,44 @@ def cut(duration_s: float, segment_s: float) -> np.ndarray:
   Raises:
     InputError: a duration or segment length that is not a positive number.
   """
-  for name, value in (("duration_s", duration_s), ("segment_s", segment_s)):
-    if not 0 < value < math.inf:
-      raise InputError(f"{name} must be a number of seconds above 0, is {value}")
+  check_seconds(duration_s=duration_s, segment_s=segment_s)
   num_segments = max(1, math.floor(duration_s / segment_s + 0.5))
   edges_s = np.arange(num_segments + 1) * float(segment_s)
   edges_s[-1] = duration_s
+  return np.stack([edges_s[:-1], edges_s[1:]], axis=1)
+
+
+def check_seconds(**lengths_s: float) -> None:
+  """Raises InputError for the first length that is not a positive number, by its name."""
+  for name, value in lengths_s.items():
+    if not 0 < value < math.inf:
+      raise InputError(f"{name} must be a number of seconds above 0, is {value}")
+
+
+def from_edges(edges_s: Sequence[float], duration_s: float) -> np.ndarray:
+  """The segments between edges that somebody chose.
+
+  They need not cover the video: `from_edges((1, 3, 9.03), 9.0)` is [[1, 3], [3, 9]]. An edge up to
+  0.1 s after the end is taken to mean the end.
+
+  Args:
+    edges_s: two or more, ascending from 0 or later, as the manifest requires.
+    duration_s: of the video.
+
+  Returns:
+    f64[N, 2], start and end in seconds.
+
+  Raises:
+    InputError: an edge after the end of the video, or a duration that is not a positive number.
+  """
+  check_seconds(duration_s=duration_s)
+  edges_s = np.asarray(edges_s, np.float64)
+  if edges_s[-1] > duration_s + _ROUNDING_S or edges_s[-2] >= duration_s:
+    raise InputError(
+      f"edges_s: goes on to {edges_s[-1]:g} s, but the video ends at {duration_s:g} s; take away"
+      " the edges after its end"
+    )
+  edges_s = np.minimum(edges_s, duration_s)
   return np.stack([edges_s[:-1], edges_s[1:]], axis=1)
 
 
@@ -48,7 +82,7 @@ def level_histogram(labels: Labels, span_s_N2: np.ndarray, num_levels: int) -> n
   """Share of annotators at each level, weighted by how long each labelled unit is in the span.
 
   Of two annotators who gave levels 1 and 3 to the unit a span lies in, with 5 levels:
-  [0.5, 0, 0.5, 0, 0].
+  [0.5, 0, 0.5, 0, 0]. Memory grows with the number of units and of spans, not with their product.
 
   Returns:
     f32[N, C]; a row sums to 1, and is all zeros where no label covers the span.
@@ -59,14 +93,15 @@ def level_histogram(labels: Labels, span_s_N2: np.ndarray, num_levels: int) -> n
   highest = int(labels.levels_AN.max())
   if highest > num_levels:
     raise InputError(f"a label has level {highest}, above the {num_levels} levels of the model")
-  levels_AN = labels.levels_AN
-  # Here U counts the labelled units, N the spans asked for.
-  share_UC = (levels_AN[:, :, None] == np.arange(1, num_levels + 1)).mean(axis=0)
-  unit_start_U = np.arange(levels_AN.shape[1]) * labels.unit_s
-  start_NU = np.maximum(span_s_N2[:, :1], unit_start_U)
-  end_NU = np.minimum(span_s_N2[:, 1:], unit_start_U + labels.unit_s)
-  overlap_NU = np.maximum(end_NU - start_NU, 0.0)
-  covered_N1 = overlap_NU.sum(axis=1, keepdims=True)
-  is_labelled_N1 = covered_N1 >= _LEAST_LABELLED_S
-  weight_NU = np.where(is_labelled_N1, overlap_NU / np.where(is_labelled_N1, covered_N1, 1.0), 0.0)
-  return (weight_NU @ share_UC).astype(np.float32)
+  num_units = labels.levels_AN.shape[1]
+  edge_N2 = np.clip(np.asarray(span_s_N2, np.float64) / labels.unit_s, 0, num_units)
+  covered_N = edge_N2[:, 1] - edge_N2[:, 0]
+  is_labelled_N = covered_N * labels.unit_s >= _LEAST_LABELLED_S
+  histogram_NC = np.zeros((len(edge_N2), num_levels), np.float32)
+  for level in range(1, num_levels + 1):
+    # How much of the level there is before each edge of a unit; between edges it grows evenly.
+    share_U = (labels.levels_AN == level).mean(axis=0)
+    before = np.interp(edge_N2, np.arange(num_units + 1), np.concatenate([[0], np.cumsum(share_U)]))
+    amount_N = np.maximum(before[:, 1] - before[:, 0], 0)
+    np.divide(amount_N, covered_N, out=histogram_NC[:, level - 1], where=is_labelled_N)
+  return histogram_NC
