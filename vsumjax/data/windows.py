@@ -172,10 +172,12 @@ class WindowSource:
     heard = (audio.NO_SOUND,) * len(span_s_N2)
     if "sound" not in self._without:
       heard = audio.describe_spans(item.media, span_s_N2)
-    said = ("",) * len(span_s_N2)
+    said = transcript.align((), span_s_N2)
     if "text" not in self._without and item.transcript is not None:
-      said = transcript.align(transcript.load_srt(item.transcript), span_s_N2)
-    return tuple(prompt.SegmentText(*both) for both in zip(said, heard, strict=True))
+      said = transcript.align(transcript.load_transcript(item.transcript), span_s_N2)
+    return tuple(
+      prompt.SegmentText(said=s.words, heard=h) for s, h in zip(said, heard, strict=True)
+    )
 
   def _make_targets(self, kind: str) -> tuple[np.ndarray, ...]:
     """f32[n, C] for each video; none at all where labels are not asked for."""
