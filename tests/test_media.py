@@ -3,6 +3,8 @@
 from types import SimpleNamespace
 
 import av
+import fsspec
+import fsspec.implementations.memory
 import numpy as np
 import pytest
 
@@ -109,3 +111,89 @@ def test_errors_of_reading_name_the_file_in_one_line(error, message):
 def test_errors_of_the_program_stay_what_they_are():
   with pytest.raises(ZeroDivisionError), media.reading("a.mp4"):
     raise ZeroDivisionError
+
+
+def test_a_name_with_a_colon_is_a_file(tmp_path, monkeypatch):
+  _write(tmp_path / "a.mp4").rename(tmp_path / "12:30 talk.mp4")
+  monkeypatch.chdir(tmp_path)
+  with media.open_media("12:30 talk.mp4") as container:
+    assert container.duration > 0
+
+
+@pytest.fixture
+def stored(tmp_path):
+  """The URL of a file in a store that is no disk, and the file."""
+  path = _write(tmp_path / "a.mp4")
+  store = fsspec.filesystem("memory")
+  store.pipe("/bucket/a.mp4", path.read_bytes())
+  yield "memory://bucket/a.mp4", path
+  store.rm("/bucket", recursive=True)
+
+
+def test_media_at_a_url_is_read_as_a_file_is(stored):
+  url, path = stored
+  assert media.size_bytes(url) == media.size_bytes(path) == path.stat().st_size
+  assert media.read_bytes(url) == media.read_bytes(path) == path.read_bytes()
+  decoded = []
+  for place in (url, path, str(path)):
+    with media.open_media(place) as container:
+      stream = media.first_stream(place, container, "video")
+      container.seek(0, stream=stream)
+      decoded.append([frame.to_ndarray() for frame in media.decode(container, stream)])
+  np.testing.assert_array_equal(decoded[0], decoded[1])
+  np.testing.assert_array_equal(decoded[0], decoded[2])
+
+
+def test_what_was_opened_at_a_url_is_closed(tmp_path, monkeypatch):
+  url = f"file://{_write(tmp_path / 'a.mp4')}"
+  opened, open_url = [], fsspec.core.OpenFile.open
+  monkeypatch.setattr(
+    fsspec.core.OpenFile, "open", lambda self: opened.append(open_url(self)) or opened[-1]
+  )
+  with media.open_media(url) as container:
+    assert container.duration > 0
+    assert not opened[0].closed
+  assert opened[0].closed
+  media.size_bytes(url), media.read_bytes(url)
+  assert [file.closed for file in opened] == [True] * 3
+
+
+@pytest.mark.parametrize(
+  ("url", "told"),
+  [
+    ("memory://bucket/none.mp4", "there is no such file"),
+    ("nowhere://bucket/a.mp4", "Protocol not known: nowhere"),
+  ],
+)
+def test_a_url_that_cannot_be_opened_is_named(url, told):
+  for read in (media.size_bytes, media.read_bytes, lambda url: media.open_media(url).__enter__()):
+    with pytest.raises(InputError) as raised:
+      read(url)
+    assert str(raised.value).startswith(f"{url}: ")
+    assert told in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_url_whose_package_is_missing_is_named():
+  fsspec.register_implementation(
+    "attic", "none_such.AtticFileSystem", clobber=True, errtxt="Please install none_such"
+  )
+  with pytest.raises(
+    InputError, match=r"attic://b/a\.mp4: a package is missing .*install none_such"
+  ):
+    media.size_bytes("attic://b/a.mp4")
+
+
+def test_other_errors_of_a_store_are_told_in_one_line(monkeypatch):
+  def refuse(*args, **kwargs):
+    raise RuntimeError("no right\nto read")
+
+  monkeypatch.setattr(fsspec.implementations.memory.MemoryFileSystem, "_open", refuse)
+  with pytest.raises(InputError, match=r"memory://bucket/a\.mp4: cannot open it: no right to re"):
+    media.read_bytes("memory://bucket/a.mp4")
+
+
+def test_a_missing_file_has_no_size(tmp_path):
+  for read in (media.size_bytes, media.read_bytes):
+    with pytest.raises(InputError, match=r"none\.mp4: there is no such file"):
+      read(tmp_path / "none.mp4")

@@ -2,6 +2,8 @@
 
 Time 0 is where a player starts: the start time of the container, which broadcasts do not put at
 zero. Packets that cannot be decoded are passed over, as players do.
+
+A path is a file, or a URL that fsspec can open, as gs://bucket/talk.mp4: any string with "://".
 """
 
 from __future__ import annotations
@@ -9,13 +11,19 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import IO
 
 import av
+import fsspec
 
 from vsumjax.types import InputError
 
 Path = str | os.PathLike[str]
+
+_MISSING_TAIL_S = 1.0  # a stated length may be this much longer than what the packets cover
+# Containers that state their length. Of others FFmpeg makes a guess from the bit rate.
+_LENGTH_IN_HEADER = ("mov,", "matroska,", "avi", "flv", "asf", "mxf")
 
 
 @contextlib.contextmanager
@@ -30,22 +38,62 @@ def reading(path: Path) -> Iterator[None]:
       f"{path}: not a video or sound file, or a broken one; try to play it, then convert it to mp4"
     ) from None
   except (av.FFmpegError, OSError) as error:
-    raise InputError(f"{path}: cannot read the file: {error.strerror}") from None
+    reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
+    raise InputError(f"{path}: cannot read the file: {reason}") from None
 
 
-def open_media(path: Path) -> av.container.InputContainer:
-  """Opens a media file; close it, or use it as a context manager."""
-  with reading(path):
-    # Only the decoded text of metadata may fail on odd bytes, and nothing here reads it.
-    return av.open(os.fspath(path), metadata_errors="replace")
+@contextlib.contextmanager
+def open_media(path: Path) -> Iterator[av.container.InputContainer]:
+  """Opens a media file, local or at a URL, and closes it at the end.
+
+  Raises:
+    InputError: there is no such file or object, it is no media, or no package reads such URLs.
+  """
+  with contextlib.ExitStack() as stack:
+    with reading(path):
+      # Without the prefix FFmpeg takes what is before a colon in a name for a protocol.
+      name = f"file:{os.fspath(path)}"
+      file = stack.enter_context(_open_url(path)) if is_url(path) else name
+      # Only the decoded text of metadata may fail on odd bytes, and nothing here reads it.
+      container = av.open(file, metadata_errors="replace")
+    yield stack.enter_context(container)
 
 
-def size_bytes(path: Path) -> int:
-  return pathlib.Path(path).stat().st_size
+def is_url(path: Path) -> bool:
+  """Whether it is opened through fsspec."""
+  return isinstance(path, str) and "://" in path
 
 
 def read_bytes(path: Path) -> bytes:
-  return pathlib.Path(path).read_bytes()
+  """The whole content of a small file, local or at a URL. Raises InputError, naming it."""
+  with reading(path):
+    if not is_url(path):
+      return pathlib.Path(path).read_bytes()
+    with _open_url(path) as file:
+      return file.read()
+
+
+def size_bytes(path: Path) -> int:
+  """Size of a file, local or at a URL. Raises InputError, naming it."""
+  with reading(path):
+    if not is_url(path):
+      return pathlib.Path(path).stat().st_size
+    with _open_url(path) as file:
+      return file.seek(0, os.SEEK_END)
+
+
+@contextlib.contextmanager
+def _open_url(url: str) -> Iterator[IO[bytes]]:
+  try:
+    file = fsspec.open(url, "rb").open()
+  except OSError:
+    raise
+  except ImportError as error:
+    raise InputError(f"{url}: a package is missing that reads such URLs: {error}") from None
+  except Exception as error:  # every file system has errors of its own: of names, keys, rights
+    raise InputError(f"{url}: cannot open it: {' '.join(str(error).split())}") from None
+  with file:
+    yield file
 
 
 def origin_s(container: av.container.InputContainer) -> float:
@@ -73,7 +121,44 @@ def decode(
   container: av.container.InputContainer, stream
 ) -> Iterator[av.VideoFrame | av.AudioFrame]:
   """The frames of a stream from where the container stands, damaged packets passed over."""
-  for packet in container.demux(stream):
+  return decode_packets(container.demux(stream))
+
+
+def decode_packets(packets: Iterable[av.Packet]) -> Iterator[av.VideoFrame | av.AudioFrame]:
+  """The frames of the packets of one stream, damaged packets passed over."""
+  for packet in packets:
     # Decoders name damage in several ways; of the whole file, only `demux` speaks.
     with contextlib.suppress(av.FFmpegError):
       yield from packet.decode()
+
+
+def packets_to_the_end(
+  path: Path, container: av.container.InputContainer, stream
+) -> Iterator[av.Packet]:
+  """The packets of a stream from where the container stands, and a check that the file is whole.
+
+  One stream may end before the others; a file is cut off when all of them do. So all are read.
+
+  Raises:
+    InputError: after the last packet, if the file states a length that its packets do not reach.
+  """
+  # Programs disagree whether Matroska states where the file ends or how long it is.
+  zero_s = 0.0 if container.format.name.startswith("matroska,") else origin_s(container)
+  end_s = 0.0
+  for packet in container.demux():
+    if packet.pts is not None:
+      end_s = max(end_s, packet_end_s(packet) - zero_s)
+    if packet.stream_index == stream.index:
+      yield packet
+  if not container.format.name.startswith(_LENGTH_IN_HEADER):
+    return
+  stated_s = (container.duration or 0) / av.time_base
+  if stated_s - end_s > _MISSING_TAIL_S:
+    raise InputError(
+      f"{path}: is cut off: {end_s:.1f} s of {stated_s:.1f} s are there; fetch the file again"
+    )
+
+
+def packet_end_s(packet: av.Packet) -> float:
+  """The time stamp, in seconds, at which a packet with a time ends."""
+  return float((packet.pts + (packet.duration or 0)) * packet.time_base)

@@ -34,3 +34,67 @@ def write_media(path, grey_at=None, samples=None, sample_rate=16_000, rate=1000)
       container.mux(sound.encode(frame))
       container.mux(sound.encode(None))
   return path
+
+
+def drawing(index, height=48, width=64):
+  """u8[height, width, 3]: a picture of gradients that no other index has."""
+  y, x = np.mgrid[:height, :width]
+  ramps = (3 * x + 7 * index, 5 * y + 3 * index, 2 * (x + y) + 11 * index)
+  return (np.stack(ramps, axis=-1) % 256).astype(np.uint8)
+
+
+def write_picture(path, codec="libx264", pixel_format="yuv420p", *, frame_s, **how):
+  """Writes a video without sound.
+
+  Args:
+    path: its suffix says the container.
+    codec: an encoder's name.
+    pixel_format: the encoder's.
+    frame_s: when each frame starts, in seconds.
+    how: size (height, width); rate; gop, frames between key frames; b_frames, how many in a row;
+      options of the encoder; interlaced; rotation in degrees; draw, in place of `drawing`.
+  """
+  height, width = how.get("size", (48, 64))
+  draw, clock = how.get("draw", drawing), fractions.Fraction(1, 1000)
+  with av.open(str(path), "w") as container:
+    stream = container.add_stream(codec, rate=how.get("rate", 10), options=how.get("options", {}))
+    stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
+    stream.codec_context.gop_size = how.get("gop", 12)
+    if "b_frames" in how:
+      stream.codec_context.max_b_frames = how["b_frames"]
+    if "rotation" in how:
+      stream.set_display_rotation(how["rotation"])
+    if how.get("interlaced"):
+      flags = av.codec.context.Flags
+      stream.codec_context.flags |= flags.interlaced_dct | flags.interlaced_me
+    for index, start_s in enumerate(frame_s):
+      frame = av.VideoFrame.from_ndarray(draw(index, height, width), format="rgb24")
+      frame = frame.reformat(format=pixel_format)
+      # The encoders that know no times but multiples of 1 / rate round it.
+      frame.pts, frame.time_base = round(start_s / clock), clock
+      container.mux(stream.encode(_as_interlaced(frame) if how.get("interlaced") else frame))
+    container.mux(stream.encode(None))
+  return path
+
+
+def _as_interlaced(frame):
+  graph = av.filter.Graph()
+  graph.link_nodes(
+    graph.add_buffer(
+      width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
+    ),
+    graph.add("setfield", "tff"),
+    graph.add("buffersink"),
+  ).configure()
+  graph.vpush(frame)
+  graph.vpush(None)
+  return graph.vpull()
+
+
+def packet_times(path):
+  """Seconds from the file's start, ascending: what a demuxer says of the pictures of a file."""
+  with av.open(str(path)) as container:
+    zero_s = (container.start_time or 0) / av.time_base
+    packets = container.demux(container.streams.video[0])
+    times_s = [float(packet.pts * packet.time_base) - zero_s for packet in packets if packet.size]
+  return np.sort(times_s)

@@ -13,13 +13,15 @@ import re
 import types
 
 import pytest
+import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vsumjax.data.tokenizer import load_tokenizer, train_tokenizer
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-model_pb2 = pytest.importorskip("sentencepiece.sentencepiece_model_pb2")
+# sentencepiece has the same messages, but its are for a newer protobuf than apache-beam takes.
+model_pb2 = pytest.importorskip("transformers.utils.sentencepiece_model_pb2_new")
 
 TEXTS = [
   "A red ball jumps over the fence.",
@@ -61,7 +63,9 @@ def _write_like_paligemma(path):
 def pair(tmp_path_factory):
   folder = tmp_path_factory.mktemp("paligemma")
   _write_like_paligemma(folder / "tokenizer.model")
-  theirs = transformers.GemmaTokenizer.from_pretrained(folder)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(sentencepiece, "sentencepiece_model_pb2", model_pb2, raising=False)
+    theirs = transformers.GemmaTokenizer.from_pretrained(folder)
   return types.SimpleNamespace(ours=load_tokenizer(folder / "tokenizer.model"), theirs=theirs)
 
 

@@ -84,12 +84,18 @@ def read_texts(
     InputError: media or a transcript that cannot be read.
   """
   heard = (audio.NO_SOUND,) * len(span_s_N2)
-  if "sound" not in without and item.media is not None:
+  if "sound" not in without and item.sounds is not None:
+    heard = transcript.texts_within(transcript.load_transcript(item.sounds), span_s_N2)
+  elif "sound" not in without and item.media is not None:
     heard = audio.describe_spans(item.media, span_s_N2)
-  said = ("",) * len(span_s_N2)
+  cues = ()
   if "text" not in without and item.transcript is not None:
-    said = transcript.align(transcript.load_srt(item.transcript), span_s_N2)
-  return tuple(prompt.SegmentText(*both) for both in zip(said, heard, strict=True))
+    cues = transcript.load_transcript(item.transcript)
+  said = transcript.align(cues, span_s_N2)
+  return tuple(
+    prompt.SegmentText(said=each.words, heard=sound)
+    for each, sound in zip(said, heard, strict=True)
+  )
 
 
 def iter_frames(

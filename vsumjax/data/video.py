@@ -1,4 +1,4 @@
-"""Frames of a media file, decoded once, in order, holding one frame at a time.
+"""Frames of a media file, decoded once, in order, holding three frames at a time.
 
 Times count as `media` says. A file that stops well before the length it states is an error.
 """
@@ -6,7 +6,8 @@ Times count as `media` says. A file that stops well before the length it states 
 from __future__ import annotations
 
 import dataclasses
-import os
+import itertools
+import math
 from collections.abc import Iterator, Sequence
 
 import av
@@ -15,7 +16,12 @@ import numpy as np
 from vsumjax import media
 from vsumjax.types import InputError
 
-_MISSING_TAIL_S = 1.0  # a stated length may be this much longer than what the packets cover
+# Decoding starts at a key frame at least this long before what is wanted, so that the frame before
+# it is there for deinterlacing; no interlaced video has frames as long as that. A transport stream
+# has no index: the first key frame after the place sought may lie too late, and is sought again.
+_SEEK_LEADS_S = (1.0, 3.0, 10.0)
+# Containers of which each key frame is marked and has its own time.
+_SEEKABLE = ("mov,", "matroska,", "mpegts", "avi", "flv", "asf", "mxf")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +39,7 @@ class MediaInfo:
   has_audio: bool
 
 
-def probe(path: str | os.PathLike[str]) -> MediaInfo:
+def probe(path: media.Path) -> MediaInfo:
   """Opens a video file and decodes its first frame.
 
   Raises:
@@ -44,7 +50,7 @@ def probe(path: str | os.PathLike[str]) -> MediaInfo:
     has_audio = bool(container.streams.audio)
     frame = next(media.decode(container, stream), None)
     if frame is None:
-      raise InputError(f"{path}: holds no frame that can be decoded; convert it to mp4")
+      raise _no_frame(path)
     height, width = _displayed(frame, (frame.height, frame.width))
     fps = float(stream.average_rate or stream.guessed_rate or 0)
     duration_s = _stated_duration_s(container, stream)
@@ -54,13 +60,17 @@ def probe(path: str | os.PathLike[str]) -> MediaInfo:
 
 
 def iter_frames(
-  path: str | os.PathLike[str], times_s: Sequence[float], size: tuple[int, int]
+  path: media.Path, times_s: Sequence[float], size: tuple[int, int]
 ) -> Iterator[np.ndarray]:
   """Yields the frame on screen at each of the ascending times, scaled to `size`, as displayed.
 
   That is the last frame that starts at or before the time; the first frame for earlier times, the
-  last one for later times. Decoding stops at the last time, and only frames asked for are scaled.
-  The same array is yielded again where two times fall on one frame.
+  last one for later times. Decoding starts at a key frame before the first time and stops at the
+  last time, and only frames asked for are scaled. The same array is yielded again where two times
+  fall on one frame. Which others are asked for changes no bit of a frame.
+
+  A frame that is flagged as interlaced is deinterlaced by FFmpeg's bwdif with the frames beside it:
+  what is shown is its first field, with the lines between filled in.
 
   Args:
     path: a media file with a video stream.
@@ -78,42 +88,124 @@ def iter_frames(
     raise ValueError("times_s must be ascending")
   if not times_s:
     return
-  with media.reading(path), media.open_media(path) as container:
-    stream = _video_stream(path, container)
-    scaler = av.video.reformatter.VideoReformatter()
-    shown, waiting = None, 0
-    for start_s, frame in _timed_frames(container, stream):
+  scaler = av.video.reformatter.VideoReformatter()
+  before, shown, waiting = None, None, 0
+  with media.reading(path):
+    for start_s, frame in iter_timed_frames(path, times_s[0]):
       if shown is not None and start_s > times_s[waiting]:
-        pixels = _to_rgb(scaler, shown, size)
+        pixels = _to_rgb(scaler, _deinterlaced(before, shown, frame), size)
         while start_s > times_s[waiting]:
           yield pixels
           waiting += 1
           if waiting == len(times_s):
             return
-      shown = frame
-    if shown is None:
-      raise InputError(f"{path}: holds no frame that can be decoded; convert it to mp4")
-    _check_whole(path, container)
-    pixels = _to_rgb(scaler, shown, size)
-    for _ in times_s[waiting:]:
-      yield pixels
+      before, shown = shown, frame
+    pixels = _to_rgb(scaler, _deinterlaced(before, shown, None), size)
+  for _ in times_s[waiting:]:
+    yield pixels
 
 
-def _video_stream(path: str | os.PathLike[str], container: av.container.InputContainer):
+def iter_timed_frames(
+  path: media.Path, from_s: float = -math.inf
+) -> Iterator[tuple[float, av.VideoFrame]]:
+  """Yields the frames of a video in the order they are shown, each with its start in seconds.
+
+  The first frame yielded is one that starts at or before `from_s`, or else the first of the file.
+  Where key frames are marked and timed, decoding starts at one of them; elsewhere (raw streams,
+  MPEG program streams, GIF) at the beginning. The frames are the same, bit by bit.
+
+  Raises:
+    InputError: naming the file, as `probe`, or at the end a file that is cut off.
+  """
+  with media.reading(path):
+    latest_s = from_s - _SEEK_LEADS_S[0]
+    for lead_s in _SEEK_LEADS_S if latest_s > 0 else ():
+      with media.open_media(path) as container:
+        frames = _frames_from_keyframe(path, container, from_s - lead_s)
+        first = next(frames, None)
+        if first is not None and first[0] <= latest_s:
+          yield first
+          yield from frames
+          return
+    with media.open_media(path) as container:
+      stream = _video_stream(path, container)
+      packets = media.packets_to_the_end(path, container, stream)
+      is_empty = True
+      for timed in _timed_frames(container, stream, packets):
+        is_empty = False
+        yield timed
+      if is_empty:
+        raise _no_frame(path)
+
+
+def _no_frame(path: media.Path) -> InputError:
+  return InputError(f"{path}: holds no frame that can be decoded; convert it to mp4")
+
+
+def _video_stream(path: media.Path, container: av.container.InputContainer):
   stream = media.first_stream(path, container, "video")
   if stream is None:
     raise InputError(f"{path}: has no video stream; give a file with a picture")
   return stream
 
 
-def _timed_frames(container, stream) -> Iterator[tuple[float, av.VideoFrame]]:
+def _frames_from_keyframe(
+  path: media.Path, container, time_s: float
+) -> Iterator[tuple[float, av.VideoFrame]]:
+  """Timed frames from a key frame before a time on; none where a key frame cannot be trusted."""
+  stream = _video_stream(path, container)
+  if not container.format.name.startswith(_SEEKABLE):
+    return
+  zero_s = media.origin_s(container)
+  try:
+    container.seek(math.floor((max(time_s, 0.0) + zero_s) / stream.time_base), stream=stream)
+  except av.FFmpegError:  # not every container can seek
+    return
+  packets = media.packets_to_the_end(path, container, stream)
+  packets = itertools.dropwhile(lambda packet: not packet.is_keyframe, packets)
+  key = next(packets, None)
+  if key is None or key.pts is None:
+    return
+  key_s = float(key.pts * key.time_base) - zero_s
+  timed = _timed_frames(container, stream, itertools.chain([key], packets))
+  # Frames shown before the key frame but stored after it may rest on frames before it.
+  yield from itertools.dropwhile(lambda entry: entry[0] < key_s, timed)
+
+
+def _timed_frames(container, stream, packets) -> Iterator[tuple[float, av.VideoFrame]]:
   zero_s = media.origin_s(container)
   step_s = 1 / float(stream.average_rate or stream.guessed_rate or 25)
   start_s = -step_s
-  for frame in media.decode(container, stream):
+  for frame in media.decode_packets(packets):
     # A frame without a time, as in streams that were never in a container, follows the one before.
     start_s = start_s + step_s if frame.time is None else frame.time - zero_s
     yield start_s, frame
+
+
+def _deinterlaced(
+  before: av.VideoFrame | None, shown: av.VideoFrame, after: av.VideoFrame | None
+) -> av.VideoFrame:
+  """The frame itself where it is not interlaced."""
+  if not shown.interlaced_frame:
+    return shown
+  frames = [frame for frame in (before, shown, after) if frame is not None]
+  graph = av.filter.Graph()
+  graph.link_nodes(
+    graph.add_buffer(
+      width=shown.width,
+      height=shown.height,
+      format=shown.format,
+      time_base=shown.time_base,
+    ),
+    graph.add("bwdif", "mode=send_frame:deint=interlaced"),
+    graph.add("buffersink"),
+  ).configure()
+  for frame in frames:
+    graph.vpush(frame)
+  graph.vpush(None)
+  for _ in frames[: frames.index(shown)]:
+    graph.vpull()
+  return graph.vpull()
 
 
 def _to_rgb(scaler, frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
@@ -132,37 +224,22 @@ def _displayed(frame: av.VideoFrame, size: tuple[int, int]) -> tuple[int, int]:
   return size[::-1] if round(frame.rotation / 90) % 2 else size
 
 
-def _stated_duration_s(container, stream=None) -> float | None:
+def _stated_duration_s(container, stream) -> float | None:
+  starts_late = media.origin_s(container) > _SEEK_LEADS_S[0]
+  if starts_late and container.format.name.startswith("matroska,"):
+    return None  # it may state where the file ends, not how long it is
   if container.duration is not None and container.duration > 0:
     return container.duration / av.time_base
-  if stream is not None and stream.duration is not None and stream.duration > 0:
+  if stream.duration is not None and stream.duration > 0:
     return float(stream.duration * stream.time_base)
   return None
 
 
-def _measured_duration_s(path: str | os.PathLike[str]) -> float:
+def _measured_duration_s(path: media.Path) -> float:
   with media.reading(path), media.open_media(path) as container:
-    end_s = max(_packet_ends_s(container, _video_stream(path, container)), default=0.0)
+    zero_s, stream = media.origin_s(container), _video_stream(path, container)
+    timed = (packet for packet in container.demux(stream) if packet.pts is not None)
+    end_s = max((media.packet_end_s(packet) - zero_s for packet in timed), default=0.0)
   if end_s <= 0:
     raise InputError(f"{path}: its frames have no times; convert it to mp4")
   return end_s
-
-
-def _packet_ends_s(container, *streams) -> Iterator[float]:
-  zero_s = media.origin_s(container)
-  for packet in container.demux(*streams):
-    if packet.pts is not None:
-      yield float((packet.pts + (packet.duration or 0)) * packet.time_base) - zero_s
-
-
-def _check_whole(path: str | os.PathLike[str], container) -> None:
-  # The picture may end before the sound; a file is cut off when every stream does.
-  stated_s = _stated_duration_s(container)
-  if stated_s is None:
-    return
-  with media.reading(path), media.open_media(path) as again:
-    end_s = max(_packet_ends_s(again), default=0.0)
-  if stated_s - end_s > _MISSING_TAIL_S:
-    raise InputError(
-      f"{path}: is cut off: {end_s:.1f} s of {stated_s:.1f} s are there; fetch the file again"
-    )

@@ -66,7 +66,7 @@ def _texts(manifest: Manifest) -> Iterable[str]:
   for video in manifest.of_split("train"):
     yield video.title
     if video.transcript is not None:
-      yield from (cue.text for cue in transcript.load_srt(video.transcript))
+      yield from (cue.text for cue in transcript.load_transcript(video.transcript))
 
 
 def run_demo(config_file: Path, root: Path, seed: int) -> Evaluation:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vsumjax.data import video
 from vsumjax.data.manifest import Video
+from vsumjax.data.transcript import find_beside
 from vsumjax.data.windows import WindowSource
 from vsumjax.experiment import Student, load_student
 from vsumjax.progress import progress
@@ -31,7 +32,7 @@ def summarize(
     checkpoint: workdir of the model.
     share: of the video's length, in (0, 1].
     title: the prompt's title; the file's name by default.
-    transcript: SRT; the file beside the video with the suffix .srt by default, if there is one.
+    transcript: .srt, .vtt or .json; by default the one beside the video, if there is one.
 
   Raises:
     InputError: the video or transcript cannot be read, or the share is out of range. Nothing of the
@@ -80,8 +81,7 @@ def _find_transcript(media: Path, transcript: Path | None) -> Path | None:
     if not transcript.is_file():
       raise InputError(f"{transcript}: no such transcript")
     return transcript
-  beside = media.with_suffix(".srt")
-  return beside if beside.is_file() else None
+  return find_beside(media)
 
 
 def _score(student: Student, item: Video, share: float) -> scores.Summary:
