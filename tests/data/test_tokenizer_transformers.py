@@ -59,13 +59,17 @@ def _write_like_paligemma(path):
   path.write_bytes(model.SerializeToString())
 
 
+def _load_theirs(folder):
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(sentencepiece, "sentencepiece_model_pb2", model_pb2, raising=False)
+    return transformers.GemmaTokenizer.from_pretrained(folder)
+
+
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
   folder = tmp_path_factory.mktemp("paligemma")
   _write_like_paligemma(folder / "tokenizer.model")
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(sentencepiece, "sentencepiece_model_pb2", model_pb2, raising=False)
-    theirs = transformers.GemmaTokenizer.from_pretrained(folder)
+  theirs = _load_theirs(folder)
   return types.SimpleNamespace(ours=load_tokenizer(folder / "tokenizer.model"), theirs=theirs)
 
 
@@ -134,7 +138,7 @@ def test_the_pieces_of_paligemma_lie_where_it_ships_them(pair):
 def test_the_image_token_follows_the_last_piece(pair, tmp_path):
   """257152 in PaliGemma, whose files have that many pieces."""
   _write_like_paligemma(tmp_path / "tokenizer.model")
-  theirs = transformers.GemmaTokenizer.from_pretrained(tmp_path)
+  theirs = _load_theirs(tmp_path)
   theirs.add_special_tokens({"additional_special_tokens": ["<image>"]})
   assert theirs.convert_tokens_to_ids("<image>") == pair.ours.image_id == pair.ours.vocab_size
 
