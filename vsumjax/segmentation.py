@@ -50,7 +50,7 @@ def kts(
   Scatters come from cumulative sums, block by block; no T x T matrix is ever held. With
   M = `max_length` (T if None) and K = `max_segments`, time is O(T * M * (D + K)), and memory, in
   bytes: 8 D (T + 2 M + 2,048) for sums, K T for the way back (2 K T from M = 256 on, 4 K T from
-  65,536 on), 16 K (M + 1,024) for running minima, and 70 MiB, or 3,200 M where that is more, for
+  65,536 on), 16 K (M + 1,024) for running minima, and 80 MiB, or 4,000 M where that is more, for
   blocks of costs. Three hours at 2 frames a second (T = 21,600) with M = 80, K = 2,160 and D = 256
   take seconds; without a bound on the length, minutes.
 

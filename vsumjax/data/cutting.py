@@ -87,8 +87,8 @@ def cut_by_kts(
   The features are the layout, 8 x 8 cells in YCbCr divided by 8, and the square roots of the shares
   of 4 x 4 x 4 colours, whose products are Bhattacharyya coefficients. KTS considers segments of up
   to 40 s, or `max_segment_s` if that is more, and of 1 s or more on average; then short ones are
-  merged and long ones divided as by `cut_at_shots`. Beside the decoding, three hours need about
-  half a minute and 300 MiB.
+  merged and long ones divided as by `cut_at_shots`. Beside the decoding, three hours need some 20 s
+  and 500 MiB.
 
   Returns:
     f64[N, 2], as `cut_video`.
