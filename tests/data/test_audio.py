@@ -2,6 +2,7 @@ import av
 import numpy as np
 import pytest
 from media_files import write_media
+from scipy.signal import lfilter
 
 from vsumjax.data import audio, segments
 from vsumjax.types import InputError
@@ -23,6 +24,47 @@ def syllables(seconds, amplitude):
   buzz = sum(np.sin(2 * np.pi * 140 * k * time_s) / k for k in range(1, 22))
   breath = 0.2 * np.random.default_rng(1).standard_normal(len(time_s))
   return (amplitude * (buzz + breath) * (time_s % 0.25 < 0.125)).astype(np.float32)
+
+
+def chord(seconds, amplitude):
+  """Three sines that are struck twice a second and die away."""
+  time_s = np.arange(seconds * RATE) / RATE
+  struck = np.exp(-6 * (time_s % 0.5))
+  sines = sum(np.sin(2 * np.pi * hertz * time_s) for hertz in (220.0, 277.2, 329.6))
+  return (amplitude / 3 * struck * sines).astype(np.float32)
+
+
+def talk(seconds, amplitude, pitch=140):
+  """Vowels and hisses by turns, four syllables a second."""
+  rng = np.random.default_rng(2)
+  time_s = np.arange(seconds * RATE) / RATE
+  turns = np.cumsum(pitch * (1 + 0.15 * np.sin(2 * np.pi * 0.7 * time_s))) / RATE
+  pulses = np.diff(np.floor(turns), prepend=0)
+  formants = ((730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (530, 1840, 2480))
+  vowel_of = rng.integers(0, len(formants), 4 * seconds)[(time_s * 4).astype(int)]
+  place = time_s * 4 % 1
+  voiced = np.sin(np.pi * np.clip(place / 0.7, 0, 1))
+  sound = np.zeros_like(time_s)
+  for index, vowel in enumerate(formants):
+    shaped = pulses
+    for hertz in vowel:
+      radius = np.exp(-np.pi * 90 / RATE)
+      shaped = lfilter(
+        [1 - radius], [1, -2 * radius * np.cos(2 * np.pi * hertz / RATE), radius**2], shaped
+      )
+    sound += voiced * shaped / np.std(shaped) * (vowel_of == index)
+  hiss = np.diff(rng.standard_normal(len(time_s)), prepend=0) * (place > 0.75)
+  return (amplitude / 5 * (sound + 0.15 * hiss)).astype(np.float32)
+
+
+def clap(seconds, amplitude, at_s):
+  """Faint noise with one burst of 100 ms."""
+  rng = np.random.default_rng(3)
+  sound = 0.002 * rng.standard_normal(seconds * RATE)
+  start, length = round(at_s * RATE), RATE // 10
+  burst = np.exp(-np.arange(length) / 200) * rng.standard_normal(length)
+  sound[start : start + length] += amplitude * burst
+  return sound.astype(np.float32)
 
 
 def heard(path):
@@ -113,6 +155,117 @@ def test_spans_are_described_by_loudness_and_kind(tmp_path):
   )
 
 
+def told_of(folder, *sounds, segment_s=2.0):
+  """What is told of sounds one after the other, stored without loss."""
+  samples = np.concatenate(sounds)
+  path = write_wav(folder / "sound.wav", samples)
+  return audio.describe_spans(path, segments.cut(len(samples) / RATE, segment_s))
+
+
+def write_wav(path, samples):
+  with av.open(str(path), "w") as container:
+    stream = container.add_stream("pcm_f32le", rate=RATE, layout="mono")
+    frame = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), "flt", "mono")
+    frame.sample_rate = RATE
+    container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
+  return path
+
+
+@pytest.mark.parametrize(
+  ("sound", "kind"),
+  [
+    (np.zeros(4 * RATE, np.float32), "silence"),
+    (noise(4, 0.1), "noise"),
+    (tone(4, 0.1), "tone"),
+    (chord(4, 0.2), "music-like sound"),
+    (talk(4, 0.3), "speech-like sound"),
+    (talk(4, 0.3, pitch=220), "speech-like sound"),
+    (talk(4, 0.3) + noise(4, 0.002), "speech-like sound"),
+    (syllables(4, 0.05), "speech-like sound"),
+    (0.3 * talk(4, 0.3) + noise(4, 0.1), "noise"),
+  ],
+)
+def test_kinds_of_sound_are_told_apart(tmp_path, sound, kind):
+  assert told_of(tmp_path, sound) == (kind, kind)
+
+
+def test_a_clap_is_sudden_and_what_only_is_loud_is_not(tmp_path):
+  told = told_of(tmp_path, talk(8, 0.3), clap(2, 0.9, 0.5), noise(2, 0.5), noise(2, 0.5))
+  assert told == (
+    *["speech-like sound"] * 4,
+    "sudden loud noise",
+    "sudden loud noise",
+    "very loud noise",
+  )
+  swelling = noise(8, 0.5) * np.geomspace(1e-3, 1, 8 * RATE, dtype=np.float32)
+  assert not any("sudden" in phrase for phrase in told_of(tmp_path, swelling))
+  assert told_of(tmp_path, noise(4, 0.4)) == ("noise", "noise")  # nothing was before
+
+
+def test_speech_after_a_pause_is_not_sudden(tmp_path):
+  pause = np.zeros(2 * RATE, np.float32)
+  told = told_of(tmp_path, talk(2, 0.3), pause, talk(4, 0.3))
+  assert told == ("speech-like sound", "silence", "speech-like sound", "speech-like sound")
+
+
+def test_a_long_span_is_told_in_pieces_and_nothing_twice(tmp_path):
+  sounds = (talk(4, 0.3), clap(2, 0.9, 0.5), talk(4, 0.3))
+  assert told_of(tmp_path, *sounds, segment_s=10.0) == (
+    "speech-like sound, then sudden loud noise",
+  )
+  assert told_of(tmp_path, talk(6, 0.3), noise(2, 0.5), segment_s=8.0) == (
+    "speech-like sound, then sudden loud noise",
+  )
+  (told,) = audio.describe_spans(tmp_path / "sound.wav", np.array([[0.0, 2.9]]))
+  assert told == "speech-like sound"
+
+
+def test_everything_said_is_in_the_list_of_phrases(tmp_path):
+  rng = np.random.default_rng(4)
+  makers = (noise, tone, chord, talk, syllables, lambda seconds, a: clap(seconds, a, 0.5))
+  sounds = [rng.choice(makers)(2, rng.choice([1e-4, 0.01, 0.1, 0.9])) for _ in range(30)]
+  told = told_of(tmp_path, *sounds, segment_s=6.0)
+  phrases = {phrase for text in told for phrase in text.split(", then ")}
+  assert len(phrases) > 8
+  assert phrases <= set(audio.PHRASES)
+  assert len(set(audio.PHRASES)) == len(audio.PHRASES)
+
+
+def test_what_is_told_does_not_depend_on_how_the_signal_is_cut():
+  sound = np.concatenate([talk(4, 0.1), clap(2, 0.9, 0.5), chord(3, 0.2)])
+  spans = np.array([[0.5, 2.0], [2.0, 3.9], [4.0, 6.0], [6.0, 20.0]])
+  told = {
+    tuple(audio._describe_pieces(np.split(sound, range(size, len(sound), size)), spans))
+    for size in (100, 512, 16_000, len(sound))
+  }
+  assert len(told) == 1
+
+
+def test_spans_may_have_gaps_between_them(tmp_path):
+  path = write_wav(tmp_path / "a.wav", np.concatenate([tone(2, 0.1), noise(2, 0.1), tone(2, 0.1)]))
+  assert audio.describe_spans(path, np.array([[0.0, 2.0], [4.0, 6.0]])) == ("tone", "tone")
+  assert audio.describe_spans(path, np.zeros((0, 2))) == ()
+
+
+def test_samples_that_are_no_numbers_are_silent(tmp_path):
+  sound = noise(2, 0.1)
+  sound[RATE // 2 : RATE] = np.nan
+  sound[RATE + 5] = np.inf
+  path = write_wav(tmp_path / "a.wav", sound)
+  assert np.isfinite(heard(path)).all()
+  assert audio.describe_spans(path, np.array([[0.0, 2.0]])) == ("noise",)
+
+
+def test_a_video_is_summed_up_without_repeats():
+  phrases = ("silence", "noise", "noise", "silence", "noise")
+  assert audio.summarize_heard(phrases, segments.cut(10.0, 2.0)) == (
+    audio.Heard("silence", ((0.0, 2.0), (6.0, 8.0))),
+    audio.Heard("noise", ((2.0, 6.0), (8.0, 10.0))),
+  )
+  assert audio.summarize_heard((), np.zeros((0, 2))) == ()
+
+
 def test_descriptions_do_not_depend_on_the_overall_volume(tmp_path):
   samples = np.concatenate([noise(2, 0.02), noise(2, 0.1), tone(2, 0.02)])
   spans = segments.cut(6.0, 2.0) + np.array([0.1, -0.1])
@@ -154,8 +307,12 @@ def test_real_clips(clips):
   for name, seconds in (("big_buck_bunny_30s.webm", 30.0), ("nasa_13s.mp4", 13.0)):
     assert len(heard(clips / name)) / RATE == pytest.approx(seconds, abs=0.1)
     told = audio.describe_spans(clips / name, segments.cut(seconds, 2.0))
-    assert len(set(told)) > 1
-    assert audio.NO_SOUND not in told
+    assert set(told) <= set(audio.PHRASES) - {audio.NO_SOUND}
+    kind = "music" if "bunny" in name else "speech"  # an orchestra, a narrator
+    assert sum(kind in phrase for phrase in told) > 0.6 * len(told)
+    heard_at = [span for entry in audio.summarize_heard(told, segments.cut(seconds, 2.0))
+                for span in entry.span_s]  # fmt: skip
+    assert sum(end_s - start_s for start_s, end_s in heard_at) == pytest.approx(seconds)
   spans = segments.cut(10.0, 2.0)
   told = audio.describe_spans(clips / "bikes_10s_no_audio.mp4", spans)
   assert told == (audio.NO_SOUND,) * 5

@@ -95,7 +95,9 @@ def test_what_is_missing_is_left_out(tokenizer):
 
 
 TEXT = st.text(max_size=40) | st.sampled_from(["<loc0000>", "a <loc0001>\nb", "\n\n", "<bos><pad>"])
-SEGMENTS = st.lists(st.builds(SegmentText, said=TEXT, heard=TEXT), min_size=1, max_size=3)
+SEGMENTS = st.lists(
+  st.builds(SegmentText, said=TEXT, heard=TEXT, before=TEXT, after=TEXT), min_size=1, max_size=3
+)
 
 
 @given(title=TEXT, segments=SEGMENTS)
@@ -126,9 +128,105 @@ def test_what_is_heard_stays_whole_before_words_are_cut(tokenizer):
   parts = text_of(tokenizer, laid_out).split("<loc000")[1:]
   assert len(parts) == 3
   for part in parts:
-    assert f"heard: {wordy.heard}. said: dog" in part
+    assert f"heard: {wordy.heard}. said: " in part
+    assert "dogs" in part
   assert laid_out.input_mask_T.sum() > WINDOW.sequence_length - 3  # the budget is used up
   assert len({len(tokenizer.encode_plain(part)) for part in parts[:2]}) == 1  # equal shares
+
+
+WORDS = ["dogs", "bark", "at", "a", "loud", "tone", "silence", "in", "the", "park", "7", "é"]
+FEW_WORDS = st.lists(st.sampled_from(WORDS), max_size=3).map(" ".join)
+
+
+@given(title=FEW_WORDS, texts=st.lists(st.tuples(FEW_WORDS, FEW_WORDS), min_size=1, max_size=3))
+def test_text_that_fits_is_all_there_in_order(tokenizer, title, texts):
+  config = dataclasses.replace(WINDOW, text_tokens=200, title_tokens=20)
+  expected = "score importance." + f" title: {title}." * bool(title)
+  for index, (said, heard) in enumerate(texts):
+    expected += marker_piece(index) + f" heard: {heard}." * bool(heard)
+    expected += f" said: {said}" * bool(said)
+  segments = [SegmentText(said=said, heard=heard) for said, heard in texts]
+  laid_out = prompt.layout(config, tokenizer, title, segments)
+  start = config.visual_length + 1
+  ids = tokenizer.encode(expected + "\n")
+  assert laid_out.tokens_T[start : start + len(ids)].tolist() == ids
+  assert laid_out.input_mask_T[start:].sum() == len(ids)
+
+
+def said_with(tokenizer, segment, num_words):
+  """What of a segment is said where its share of the text is `num_words` words of one id each."""
+  heard = " ".join("xxxxxxxx")  # as long as the words around a title, which must fit, too
+  own = len(tokenizer.encode(f"score importance. heard: {heard}. said:"))
+  config = dataclasses.replace(CONFIG, text_tokens=own + num_words, title_tokens=1)
+  segment = dataclasses.replace(segment, heard=heard)
+  text = text_of(tokenizer, prompt.layout(config, tokenizer, "", [segment]))
+  return text.strip().partition("said:")[2].split()
+
+
+LETTERS = ["a", "b", "c", "d", "e", "f", "g", "h", "i"]
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory):
+  """A tokenizer that spells a letter as one piece, its space included."""
+  path = tmp_path_factory.mktemp("letters") / "letters.model"
+  train_tokenizer(["x " + " ".join(LETTERS)] * 9, path, vocab_size=300, num_markers=4)
+  tokenizer = load_tokenizer(path)
+  assert all(len(tokenizer.encode(f" {letter}")) == 1 for letter in LETTERS)
+  return tokenizer
+
+
+@pytest.mark.parametrize(
+  ("num_words", "kept"),
+  [(9, "abcdefghi"), (8, "abcdefgh"), (7, "bcdefgh"), (3, "def"), (2, "de"), (1, "e"), (0, "")],
+)
+def test_of_too_many_words_those_in_the_middle_stay(letters, num_words, kept):
+  segment = SegmentText(said=" ".join(LETTERS), heard="", before="never", after="said")
+  assert said_with(letters, segment, num_words) == list(kept)
+
+
+@pytest.mark.parametrize(
+  ("num_words", "kept"),
+  [(1, "e"), (2, "de"), (3, "def"), (4, "cdef"), (6, "bcdefg"), (7, "bcdefgh"), (50, "bcdefghi")],
+)
+def test_words_around_fill_what_is_left_nearest_first(letters, num_words, kept):
+  segment = SegmentText(said="e", heard="", before="b c d", after="f g h i")
+  assert said_with(letters, segment, num_words) == list(kept)
+
+
+def test_words_around_a_silent_segment_are_told(letters):
+  segment = SegmentText(said="", heard="", before="a b", after="c d")
+  assert said_with(letters, segment, 3) == ["a", "b", "c"]
+
+
+def test_a_word_that_does_not_fit_ends_its_side(letters):
+  segment = SegmentText(said="e", heard="", before="a bbbbbbbbb d", after="f g h i")
+  assert said_with(letters, segment, 6) == list("defghi")[:6]
+
+
+def test_of_one_long_word_the_beginning_stays(letters):
+  (cut,) = said_with(letters, SegmentText(said="e" * 100, heard=""), 5)
+  assert 5 <= len(cut) < 100 and set(cut) == {"e"}
+
+
+@given(
+  said=st.lists(st.sampled_from(WORDS), max_size=60),
+  before=FEW_WORDS,
+  after=FEW_WORDS,
+  text_tokens=st.integers(20, 80),
+)
+def test_whole_words_stay_and_the_budget_is_used(tokenizer, said, before, after, text_tokens):
+  config = dataclasses.replace(CONFIG, text_tokens=text_tokens)
+  segment = SegmentText(" ".join(said), "", before, after)
+  laid_out = prompt.layout(config, tokenizer, "", [segment])
+  kept = text_of(tokenizer, laid_out).strip().partition(" said: ")[2]
+  around = " ".join([*before.split(), *said, *after.split()])
+  assert f" {kept} " in f" {around} "
+  used = laid_out.input_mask_T[config.visual_length :].sum() - 2
+  longest = max(len(tokenizer.encode(f" {word}")) for word in WORDS)
+  if kept and kept != around:
+    assert text_tokens - longest < used <= text_tokens
+    assert len(kept.split()) <= len(said) or " ".join(said) in kept
 
 
 def test_a_budget_below_the_prompts_own_words_is_refused(tokenizer):
@@ -144,7 +242,15 @@ def test_a_tokenizer_without_enough_markers_is_refused(tokenizer):
 
 
 @pytest.mark.parametrize(
-  ("field", "value"), [("window", 0), ("segment_s", 0.0), ("score_tokens", ("1", "1"))]
+  ("field", "value"),
+  [
+    ("window", 0),
+    ("segment_s", 0.0),
+    ("score_tokens", ("1", "1")),
+    ("context_s", -1.0),
+    ("context_s", float("nan")),
+    ("segmentation", "scenes"),
+  ],
 )
 def test_impossible_fields_are_named(field, value):
   with pytest.raises(InputError, match=f"prompt.{field}"):
@@ -155,7 +261,7 @@ def test_the_digest_covers_every_field_and_the_tokenizer(tokenizer, tmp_path):
   digests = {prompt.prompt_digest(CONFIG, tokenizer)}
   for field in dataclasses.fields(CONFIG):
     value = getattr(CONFIG, field.name)
-    changed = value[:3] if field.name == "score_tokens" else value + 1
+    changed = {"score_tokens": ("1", "2"), "segmentation": "kts"}.get(field.name) or value + 1
     digests.add(
       prompt.prompt_digest(dataclasses.replace(CONFIG, **{field.name: changed}), tokenizer)
     )

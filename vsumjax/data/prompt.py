@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,12 +18,15 @@ import numpy as np
 from vsumjax.data.tokenizer import NEWLINE, Tokenizer, marker_piece
 from vsumjax.types import InputError
 
-_LAYOUT_VERSION = 1  # raise it when `layout` puts the same text at other places
+_LAYOUT_VERSION = 2  # raise it when `layout` puts the same text at other places
 
 _INSTRUCTION = "score importance."
 _TITLE, _HEARD, _SAID, _STOP = " title:", " heard:", " said:", "."
 TEMPLATE = _INSTRUCTION + _TITLE + _STOP + _HEARD + _STOP + _SAID
 """The words of every prompt, for the corpus of a tokenizer that shall spell them in few pieces."""
+
+
+SEGMENTATIONS = ("fixed", "shots", "kts")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,13 +35,18 @@ class PromptConfig:
 
   Attributes:
     window: N, segments in one sequence.
-    segment_s: seconds a segment lasts.
+    segment_s: seconds a segment lasts, at most where segments are cut by what is seen.
     frames_per_segment: F, frames looked at in each segment.
     tokens_per_frame: P, image slots of one frame.
     image_size: height and width of a frame in pixels.
     text_tokens: budget of the text between bos and the last line break, markers included.
     title_tokens: how many of them the words of the title may take at most.
     score_tokens: the pieces that stand for the score levels, lowest first.
+    context_s: seconds of transcript before and after a segment that may fill what the segment's own
+      words leave of its share of the budget.
+    segmentation: one of `SEGMENTATIONS`: every segment lasts `segment_s` ("fixed"), or they end at
+      the borders of shots ("shots") or at the change points of kernel temporal segmentation ("kts")
+      and last `segment_s` at most.
   """
 
   window: int
@@ -48,6 +57,8 @@ class PromptConfig:
   text_tokens: int
   title_tokens: int
   score_tokens: tuple[str, ...]
+  context_s: float = 0.0
+  segmentation: str = "fixed"
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
@@ -55,6 +66,13 @@ class PromptConfig:
       if field.name == "score_tokens":
         if len(value) < 2 or len(set(value)) != len(value):
           raise InputError(f"prompt.score_tokens: needs two or more different tokens, is {value}")
+      elif field.name == "segmentation":
+        if value not in SEGMENTATIONS:
+          known = ", ".join(SEGMENTATIONS)
+          raise InputError(f"prompt.segmentation: must be one of {known}, is {value!r}")
+      elif field.name == "context_s":
+        if not 0 <= value < math.inf:
+          raise InputError(f"prompt.context_s: must be 0 or more, is {value}")
       elif not value > 0:
         raise InputError(f"prompt.{field.name}: must be above 0, is {value}")
 
@@ -72,10 +90,15 @@ class PromptConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SegmentText:
-  """What is said in a segment (its words, maybe none) and what is heard (a short description)."""
+  """What is said in a segment (its words, maybe none) and what is heard (a short description).
+
+  before, after: what is said shortly before and after the segment.
+  """
 
   said: str
   heard: str
+  before: str = ""
+  after: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,8 +135,11 @@ def layout(
 
   What is missing (no title, nothing said) is left out of the text. Text longer than the budget is
   cut: the title to `title_tokens`, then each segment to an equal share of what is left, where words
-  are dropped from the end of `said` before `heard` loses any. Nothing in the texts acts as a marker
-  or line break. Absent segments at the end of the window keep their places, masked out.
+  of `said` are dropped before `heard` loses any. Of `said` the words nearest its middle stay; where
+  all of it fits, the nearest words of `before` and `after` are put around it as far as there is
+  room. With room for three more words than `said`, said "c d" between "a b" and "e f" reads
+  "a b c d e". Nothing in the texts acts as a marker or line break. Absent segments at the end of
+  the window keep their places, masked out.
 
   Raises:
     ValueError: no segment, or more than the window holds.
@@ -196,7 +222,7 @@ def _text_ids(
   share = (config.text_tokens - len(text) - num_markers) // len(segments)
   for marker, segment in zip(fixed.markers, segments, strict=False):
     heard = _clause(fixed.heard, tokenizer, segment.heard, fixed.stop, share)
-    said = _clause(fixed.said, tokenizer, segment.said, [], share - len(heard))
+    said = _said(fixed.said, tokenizer, segment, share - len(heard))
     text = text + marker + heard + said
   return text
 
@@ -210,6 +236,41 @@ def _clause(
   if not words or num_words <= 0:
     return []
   return label + tokenizer.encode_plain(f" {words}")[:num_words] + stop
+
+
+def _said(label: list[int], tokenizer: Tokenizer, segment: SegmentText, room: int) -> list[int]:
+  """`label words` in at most `room` ids: the segment's words and those nearest to them."""
+  words, before, after = segment.said.split(), segment.before.split(), segment.after.split()
+  free = room - len(label) - _num_ids(tokenizer, words)
+  if free < 0:
+    middle = len(words) // 2
+    before, words, after = words[:middle], words[middle : middle + 1], words[middle + 1 :]
+    free = room - len(label) - _num_ids(tokenizer, words)
+  num_before, num_after = _nearest(tokenizer, before, after, free)
+  words = before[len(before) - num_before :] + words + after[:num_after]
+  return _clause(label, tokenizer, " ".join(words), [], room)
+
+
+def _nearest(
+  tokenizer: Tokenizer, before: list[str], after: list[str], free: int
+) -> tuple[int, int]:
+  """How many of the last words of `before` and the first of `after` fit, taken by turns."""
+  waiting = (iter(reversed(before)), iter(after))
+  taken, sides = [0, 0], [0, 1]
+  while sides:
+    side = sides.pop(0)
+    word = next(waiting[side], None)
+    num_ids = math.inf if word is None else _num_ids(tokenizer, [word])
+    if num_ids <= free:
+      free -= num_ids
+      taken[side] += 1
+      sides.append(side)
+  return taken[0], taken[1]
+
+
+def _num_ids(tokenizer: Tokenizer, words: list[str]) -> int:
+  """How many ids words take. No piece reaches over a space, so that they can be counted apart."""
+  return len(tokenizer.encode_plain(" ".join(["", *words])))
 
 
 def _score_positions(config: PromptConfig, end: int) -> np.ndarray:
