@@ -125,7 +125,8 @@ def load_manifest(path: str | os.PathLike[str], *, check_files: bool = True) -> 
 
 def _load_folder(folder: pathlib.Path, check_files: bool) -> Manifest:
   if not (folder / _TFDS_INFO).is_file():
-    versions = sorted(str(file.parent) for file in folder.glob(f"**/{_TFDS_INFO}"))
+    found = itertools.chain(*(folder.glob(f"{depth}/{_TFDS_INFO}") for depth in ("*", "*/*")))
+    versions = sorted(str(file.parent) for file in found)
     advice = f"did you mean {versions[-1]}?" if versions else "give the path of a manifest"
     raise InputError(f"{folder}: is a folder and no built data set; {advice}")
   from vsumjax.data.builders import stored  # TFDS takes long to import

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import rich.box
 import rich.console
 import rich.table
@@ -19,13 +18,7 @@ from vsumjax.types import InputError
 
 NAMES = ("tvsum", "summe", "eccv16")
 _SHOWN = 10  # broken videos that are told one by one
-_PARTS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
-  "titles": lambda example: bool(example["title"]),
-  "seconds": lambda example: bool(example["length_s"]),
-  "video files": lambda example: bool(example["media"]),
-  "KTS segments": lambda example: bool(len(example.get("change_points", ()))),
-  "frame features": lambda example: bool(len(example.get("features", ()))),
-}
+_PARTS = ("titles", "seconds", "video files", "KTS segments", "frame features")
 
 
 def build_dataset(name: str, manual_dir: Path, data_dir: Path) -> list[Path]:
@@ -82,21 +75,28 @@ def _builders(name: str, manual_dir: Path) -> list[tuple[type[AnnotationBuilder]
 
 
 def _print_dataset(path: Path, is_new: bool) -> None:
-  examples = [example for examples in stored.open_splits(path).values() for example in examples]
-  annotators = [len(_annotations(example)) for example in examples]
+  rows = [_facts(example) for _, example in stored.read_examples(path)]
   table = _table("", "")
-  table.add_row("videos", str(len(examples)))
-  table.add_row("annotators of a video", _range(annotators))
-  table.add_row("hours", _hours(float(example["length_s"]) for example in examples))
-  for name, is_there in _PARTS.items():
-    table.add_row(name, _share(sum(map(is_there, examples)), len(examples)))
+  table.add_row("videos", str(len(rows)))
+  table.add_row("annotators of a video", _range([row["annotators"] for row in rows]))
+  table.add_row("hours", _hours(row["length_s"] for row in rows))
+  for part in _PARTS:
+    table.add_row(part, _share([row[part] for row in rows]))
   rich.console.Console().print(table)
   print("Built." if is_new else "It was there already; delete the folder to build it again.")
   print(f"As a manifest: {path}")
 
 
-def _annotations(example: Mapping[str, Any]) -> np.ndarray:
-  return example["user_anno"] if "user_anno" in example else example["user_summary"]
+def _facts(example: Mapping[str, Any]) -> dict[str, Any]:
+  return {
+    "annotators": len(example["user_anno" if "user_anno" in example else "user_summary"]),
+    "length_s": float(example["length_s"]),
+    "titles": bool(example["title"]),
+    "seconds": bool(example["length_s"]),
+    "video files": bool(example["media"]),
+    "KTS segments": len(example.get("change_points", ())) > 0,
+    "frame features": len(example.get("features", ())) > 0,
+  }
 
 
 def _print_folder(scan: folder.Scan) -> None:
@@ -130,10 +130,10 @@ def _range(values: Sequence[int]) -> str:
   return str(low) if low == high else f"{low} to {high}"
 
 
-def _share(count: int, total: int) -> str:
-  if count in (0, total):
-    return "all" if count else "none"
-  return f"{count} of {total}"
+def _share(has: Sequence[bool]) -> str:
+  if len(set(has)) == 1:
+    return "all" if has[0] else "none"
+  return f"{sum(has)} of {len(has)}"
 
 
 def _hours(lengths_s: Iterable[float]) -> str:

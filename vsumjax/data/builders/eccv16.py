@@ -114,11 +114,14 @@ def _load(
   num_frames = int(matlab.number(f"{where}/n_frames", matlab.read_hdf5(path, group, "n_frames")))
   summary = np.asarray(matlab.read_hdf5(path, group, "user_summary"))
   base.require_shape(f"{where}/user_summary", summary, (None, num_frames))
+  change_points = _optional(path, group, "change_points", (None, 2), np.int32)
+  if (change_points[:, 1] < change_points[:, 0]).any() or (change_points < 0).any():
+    raise InputError(f"{where}/change_points: a segment ends before it starts; get the file again")
   picks = np.asarray(matlab.read_hdf5(path, group, "picks"))
   arrays = {
     "user_summary": base.whole_numbers(f"{where}/user_summary", summary, 0, 1),
     "picks": picks.astype(np.int32),
-    "change_points": _optional(path, group, "change_points", (None, 2), np.int32),
+    "change_points": change_points,
     "n_frame_per_seg": _optional(path, group, "n_frame_per_seg", (None,), np.int32),
     "gtscore": _optional(path, group, "gtscore", (len(picks),), np.float32),
     "gtsummary": _optional(path, group, "gtsummary", (len(picks),), np.float32),

@@ -9,7 +9,7 @@ import json
 import pathlib
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -78,20 +78,28 @@ def load_manifest(folder: pathlib.Path, *, check_files: bool = True) -> Manifest
     InputError: a folder that is none of a data set of ours, media that has gone.
   """
   builder = _open(folder)
-  media_dir = pathlib.Path((builder.info.metadata or {}).get(base.MANUAL_DIR, "."))
+  media_dir = pathlib.Path(builder.info.metadata[base.MANUAL_DIR])
   digest = hashlib.blake2b(digest_size=16)
   videos = []
-  for split, examples in _sources(builder).items():
-    for example in examples:
-      video = _to_video(folder, split, example, media_dir)
-      if check_files and video.media is not None and not video.media.is_file():
-        raise InputError(
-          f"{folder}: video {video.id!r}: there is no file {video.media}; put it back, or delete"
-          f" {folder} and build it again"
-        )
-      _update(digest, video, example["media"])
-      videos.append(video)
+  for split, example in _examples(folder, builder):
+    video = _to_video(folder, split, example, media_dir)
+    if check_files and video.media is not None and not video.media.is_file():
+      raise InputError(
+        f"{folder}: video {video.id!r}: there is no file {video.media}; put it back, or delete"
+        f" {folder} and build it again"
+      )
+    _update(digest, video, example["media"])
+    videos.append(video)
   return Manifest(folder, tuple(videos), digest.hexdigest())
+
+
+def read_examples(folder: pathlib.Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+  """The examples of a version that `build` made, each with its split; text comes as bytes.
+
+  Raises:
+    InputError: a folder that is none of a data set of ours, or is broken.
+  """
+  yield from _examples(folder, _open(folder))
 
 
 @contextlib.contextmanager
@@ -106,38 +114,36 @@ def _silence() -> Iterator[None]:
     yield
 
 
-def open_splits(folder: pathlib.Path) -> dict[str, Sequence[Mapping[str, Any]]]:
-  """{split: its examples} of a version that `build` made; text comes as bytes.
-
-  Raises:
-    InputError: a folder that is none, or is broken.
-  """
-  return _sources(_open(folder))
-
-
 def _open(folder: pathlib.Path) -> tfds.core.DatasetBuilder:
   try:
     with _silence():
-      return tfds.builder_from_directory(folder)
-  except Exception as error:  # of any kind: it parses three files of JSON
+      builder = tfds.builder_from_directory(folder)
+  except Exception as error:  # of any kind: TFDS parses three files of JSON
     raise InputError(
       f"{folder / INFO_FILE}: cannot be read ({_one_line(error)}); {_AGAIN}"
     ) from None
-
-
-def _sources(builder: tfds.core.DatasetBuilder) -> dict[str, Sequence[Mapping[str, Any]]]:
-  folder = pathlib.Path(builder.data_path)
   missing = [name for name in _FEATURES if name not in builder.info.features]
   if missing:
     raise InputError(
       f"{folder}: the data set {builder.name!r} has no feature {missing[0]!r}; only what"
       " `vsumjax build-dataset` built can be read as a manifest"
     )
-  try:
-    with _silence():
-      return {split: builder.as_data_source(split=split) for split in builder.info.splits}
-  except Exception as error:  # a shard that is missing or cut
-    raise InputError(f"{folder}: a shard is broken ({_one_line(error)}); {_AGAIN}") from None
+  if base.MANUAL_DIR not in (builder.info.metadata or {}):
+    raise InputError(f"{folder / 'metadata.json'}: lacks {base.MANUAL_DIR!r}; {_AGAIN}")
+  return builder
+
+
+def _examples(
+  folder: pathlib.Path, builder: tfds.core.DatasetBuilder
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+  for split in builder.info.splits:
+    try:
+      with _silence():
+        source = builder.as_data_source(split=split)
+      for index in range(len(source)):
+        yield split, source[index]
+    except RuntimeError as error:  # ArrayRecord's: a file that is missing, cut or changed
+      raise InputError(f"{folder}: split {split!r}: {_one_line(error)}; {_AGAIN}") from None
 
 
 def _one_line(error: Exception) -> str:

@@ -105,14 +105,24 @@ def _load(path: pathlib.Path) -> dict[str, Any]:
     "gt_score": gt_score.astype(np.float64),
     "segments_s": segments_s,
     "segment_user": segment_user,
-    "user_ids": [str(cell.item()) for cell in content["all_userIDs"].ravel()],
+    "user_ids": _texts(f"{path}: all_userIDs", content["all_userIDs"]),
   }
 
 
 def _segments(where: str, cells: np.ndarray, num_users: int) -> tuple[np.ndarray, np.ndarray]:
   """f64[segments, 2] and i32[segments], all people's after each other."""
-  per_user = [np.asarray(cell, np.float64).reshape(-1, 2) for cell in cells.ravel()]
+  try:
+    per_user = [cell.astype(np.float64).reshape(-1, 2) for cell in cells.ravel()]
+  except (AttributeError, TypeError, ValueError):
+    raise InputError(f"{where}: must be cells of two columns, start and end") from None
   if len(per_user) != num_users:
     raise InputError(f"{where}: has {len(per_user)} cells, user_score {num_users} columns")
   segment_user = np.repeat(np.arange(num_users), [len(rows) for rows in per_user])
   return np.concatenate(per_user), segment_user.astype(np.int32)
+
+
+def _texts(where: str, cells: np.ndarray) -> list[str]:
+  texts = cells.ravel().tolist()
+  if not all(isinstance(cell, np.ndarray) and cell.dtype.kind == "U" for cell in texts):
+    raise InputError(f"{where}: must be cells of text")
+  return ["".join(cell.ravel().tolist()) for cell in texts]
