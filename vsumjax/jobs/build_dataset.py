@@ -53,6 +53,7 @@ def build_folder(
   """
   with progress(f"look into {videos}") as update:
     scan = folder.scan_folder(videos, shares=shares, labels=labels, update=update)
+  out.parent.mkdir(parents=True, exist_ok=True)  # paths relative to it are looked for
   manifest.save_manifest(out, scan.videos)
   _print_folder(scan)
   print(f"The manifest: {out}")
@@ -115,7 +116,7 @@ def _print_folder(scan: folder.Scan) -> None:
   if len(scan.broken) > _SHOWN:
     print(f"left out: {len(scan.broken) - _SHOWN} more that cannot be used")
   if scan.num_skipped:
-    print(f"{scan.num_skipped} files are neither videos nor words beside one")
+    print(f"other files, neither videos nor words beside one: {scan.num_skipped}")
 
 
 def _table(*columns: str) -> rich.table.Table:

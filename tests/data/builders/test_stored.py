@@ -6,10 +6,12 @@ import sys
 
 import numpy as np
 import pytest
+import three_videos
 from authors_files import TVSUM, tvsum_levels, write_tvsum_mat
 
 from vsumjax.data.builders import Eccv16, Summe, Tvsum, base, stored, tvsum
 from vsumjax.data.manifest import load_manifest, save_manifest
+from vsumjax.data.windows import WindowSource
 from vsumjax.types import InputError
 
 
@@ -142,6 +144,21 @@ def test_the_digest_depends_on_content_alone(built, manual_dir, tmp_path):
   }
   (other / "xxdtq8mxegs.mp4").unlink()
   assert len(digests | {digest_of("media")}) == 5
+
+
+def test_windows_are_made_of_it(build, manual_dir, folder, tokenizer):
+  write_tvsum_mat(manual_dir / tvsum.MAT_FILE)
+  for video in TVSUM:
+    shutil.copy(folder / "0.mp4", manual_dir / f"{video['id']}.mp4")
+  videos = load_manifest(build(Tvsum)).of_split("train")
+  source = WindowSource(videos[1:2], three_videos.CONFIG, tokenizer, targets="histogram")
+  example = source[0]
+  levels = tvsum_levels(1).reshape(-1, 2, 25)  # 25 frames a second, segments of a second
+  for segment in range(2):
+    assert example["frames"][segment].mean() == pytest.approx(20 + 30 * segment, abs=3)
+    histogram = [(levels[:, segment] == level).mean() for level in range(1, 6)]
+    np.testing.assert_allclose(example["targets"][segment], histogram, atol=1e-6)
+  np.testing.assert_array_equal(example["weight"][:2], 1)
 
 
 def test_media_that_has_gone_is_told(built, manual_dir):

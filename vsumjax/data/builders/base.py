@@ -136,8 +136,11 @@ def require_length(where: str, length_s: float, num_frames: int) -> None:
 
 def require_shape(where: str, array: np.ndarray, shape: tuple[int | None, ...]) -> None:
   """Raises InputError unless the array has this shape; None stands for any length above 0."""
-  wanted = [found if want is None and found else want for want, found in zip(shape, array.shape)]  # noqa: B905
-  if array.ndim != len(shape) or list(array.shape) != wanted:
+  fits = array.ndim == len(shape) and all(
+    length > 0 if want is None else length == want
+    for length, want in zip(array.shape, shape, strict=True)
+  )
+  if not fits:
     told = ", ".join("any" if length is None else str(length) for length in shape)
     raise InputError(
       f"{where}: has shape {list(array.shape)}, expected [{told}]; get the file from its authors"

@@ -20,7 +20,7 @@ _INSTRUCTIONS = (
 )
 _CARD = base.Card(
   description=(
-    "SumMe: 25 user videos, 32 to 389 s long. 15 to 18 people each made a summary of 5 to 15 % of a"
+    "SumMe: 25 user videos, 39 to 389 s long. 15 to 18 people each made a summary of 5 to 15 % of a"
     " video's length. `user_summary` is 1 where a person kept a frame, `user_score` holds the"
     " authors' raw codes, `gt_score` the share of people who kept the frame."
   ),
