@@ -112,7 +112,11 @@ def test_a_manifest_needs_seconds(build, manual_dir):
     ({"features": np.ones((3, 8))}, "video_1/features: has shape [3, 8], expected [4, any]"),
     ({"change_points": np.ones((3, 3))}, "video_1/change_points: has shape [3, 3]"),
     ({"change_points": np.array([[9, 0]])}, "video_1/change_points: a segment ends before"),
-    ({"fps": -1.0}, "video_1/fps: has 60 frames in -1.0 s"),
+    ({"fps": -1.0}, "video_1/fps: must be a number above 0, is -1.0"),
+    ({"n_frames": np.array(0)}, "video_1/n_frames: must be a number above 0, is 0"),
+    ({"picks": "every 15th"}, "video_1/picks: holds |S10, expected numbers"),
+    ({"video_name": np.array([1, 2])}, "video_1/video_name: must be one text"),
+    ({"video_name": b"\xff"}, "video_1/video_name: must be one text"),
   ],
 )
 def test_a_wrong_file_is_named_with_its_key(build, manual_dir, change, told):

@@ -3,6 +3,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -228,3 +229,11 @@ def test_the_descriptions_are_those_of_the_page(built):
   info = json.loads((built / "dataset_info.json").read_text())
   assert info["citation"] == Tvsum.CARD.citation
   assert info["redistributionInfo"]["license"] == Tvsum.CARD.license
+
+
+def test_no_temporary_folder_is_left(build, manual_dir, tmp_path, monkeypatch):
+  write_tvsum_mat(manual_dir / tvsum.MAT_FILE)
+  (tmp_path / "tmp").mkdir()
+  monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+  load_manifest(build(Tvsum))
+  assert list((tmp_path / "tmp").iterdir()) == []

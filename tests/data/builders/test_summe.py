@@ -62,7 +62,9 @@ def refuse(build, told):
   ("content", "told"),
   [
     ({"without": ("FPS",)}, "FPS: there is no such variable"),
-    ({"change": {"FPS": 0}}, "FPS: has 40 frames in 0.0 s"),
+    ({"change": {"FPS": 0}}, "FPS: must be a number above 0, is 0.0"),
+    ({"change": {"FPS": np.nan}}, "FPS: expected one number"),
+    ({"change": {"user_score": "text"}}, "user_score: holds <U4, expected numbers"),
     ({"change": {"nFrames": np.ones(2)}}, "nFrames: expected one number"),
     ({"change": {"nFrames": 41}}, "user_score: has shape [40, 3], expected [41, any]"),
     ({"change": {"gt_score": np.ones(3)}}, "gt_score: has shape [3], expected [40]"),

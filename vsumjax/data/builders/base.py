@@ -26,6 +26,7 @@ from vsumjax.data.builders.folder import is_video_name
 from vsumjax.types import InputError
 
 SPLIT = "train"
+_AGAIN = "get the file from its authors again"
 MANUAL_DIR = "manual_dir"  # the key of the builders' metadata that `media` is relative to
 
 
@@ -37,6 +38,13 @@ class Card:
   citation: str
   homepage: str
   license: str
+
+
+class _LocalInfo(tfds.core.DatasetInfo):
+  """Of a data set that no bucket of TFDS knows."""
+
+  def initialize_from_bucket(self) -> None:
+    """Does nothing; TFDS would make a temporary folder and leave it."""
 
 
 class AnnotationBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC, skip_registration=True):
@@ -77,7 +85,7 @@ class AnnotationBuilder(tfds.core.GeneratorBasedBuilder, abc.ABC, skip_registrat
       "fps": exact_array(np.float64),
       "length_s": exact_array(np.float64),
     }
-    return tfds.core.DatasetInfo(
+    return _LocalInfo(
       builder=self,
       description=self.CARD.description,
       citation=self.CARD.citation,
@@ -126,26 +134,23 @@ def find_file(folder: pathlib.Path, name: str) -> pathlib.Path | None:
   return next((file for file in sorted(folder.rglob(name)) if file.is_file()), None)
 
 
-def require_length(where: str, length_s: float, num_frames: int) -> None:
-  """Raises InputError unless the video has frames and lasts a number of seconds above 0."""
-  if num_frames < 1 or not (math.isfinite(length_s) and length_s > 0):
-    raise InputError(
-      f"{where}: has {num_frames} frames in {length_s} s; get the file from its authors again"
-    )
+def require_positive(where: str, value: float) -> None:
+  """Raises InputError unless the value is a number above 0."""
+  if not 0 < value < math.inf:
+    raise InputError(f"{where}: must be a number above 0, is {value}; {_AGAIN}")
 
 
 def require_shape(where: str, array: np.ndarray, shape: tuple[int | None, ...]) -> None:
-  """Raises InputError unless the array has this shape; None stands for any length above 0."""
+  """Raises InputError unless it holds numbers in this shape; None is any length above 0."""
+  if array.dtype.kind not in "biuf":
+    raise InputError(f"{where}: holds {array.dtype}, expected numbers; {_AGAIN}")
   fits = array.ndim == len(shape) and all(
     length > 0 if want is None else length == want
     for length, want in zip(array.shape, shape, strict=True)
   )
   if not fits:
     told = ", ".join("any" if length is None else str(length) for length in shape)
-    raise InputError(
-      f"{where}: has shape {list(array.shape)}, expected [{told}]; get the file from its authors"
-      " again"
-    )
+    raise InputError(f"{where}: has shape {list(array.shape)}, expected [{told}]; {_AGAIN}")
 
 
 def whole_numbers(where: str, array: np.ndarray, low: int, high: int) -> np.ndarray:

@@ -112,12 +112,14 @@ def _load(
   if not isinstance(group, h5py.Group):
     raise InputError(f"{where}: expected a group, one a video; get the file again")
   num_frames = int(matlab.number(f"{where}/n_frames", matlab.read_hdf5(path, group, "n_frames")))
+  base.require_positive(f"{where}/n_frames", num_frames)
   summary = np.asarray(matlab.read_hdf5(path, group, "user_summary"))
   base.require_shape(f"{where}/user_summary", summary, (None, num_frames))
   change_points = _optional(path, group, "change_points", (None, 2), np.int32)
   if (change_points[:, 1] < change_points[:, 0]).any() or (change_points < 0).any():
     raise InputError(f"{where}/change_points: a segment ends before it starts; get the file again")
   picks = np.asarray(matlab.read_hdf5(path, group, "picks"))
+  base.require_shape(f"{where}/picks", picks, (None,))
   arrays = {
     "user_summary": base.whole_numbers(f"{where}/user_summary", summary, 0, 1),
     "picks": picks.astype(np.int32),
@@ -146,7 +148,7 @@ def _about(
 ) -> dict[str, Any]:
   """What the video is called and how fast it runs, from the authors' files where they are."""
   key = group.name.strip("/")
-  name = _text(matlab.read_hdf5(path, group, "video_name")) if "video_name" in group else ""
+  name = _video_name(path, group) if "video_name" in group else ""
   about = {
     "video_id": name or key,
     "title": name.replace("_", " "),
@@ -156,7 +158,7 @@ def _about(
   }
   if "fps" in group:
     fps = matlab.number(f"{path}: {key}/fps", matlab.read_hdf5(path, group, "fps"))
-    base.require_length(f"{path}: {key}/fps", fps, num_frames)
+    base.require_positive(f"{path}: {key}/fps", fps)
     about |= {"fps": fps, "length_s": num_frames / fps}
   # TVSum's videos have no names here, but no two have the same number of frames.
   matches = [
@@ -169,9 +171,12 @@ def _about(
   return about
 
 
-def _text(value: Any) -> str:
-  value = np.asarray(value).item()
-  return value.decode() if isinstance(value, bytes) else str(value)
+def _video_name(path: pathlib.Path, group: h5py.Group) -> str:
+  value = matlab.read_hdf5(path, group, "video_name")
+  try:
+    return np.asarray(value).item().decode()
+  except (AttributeError, ValueError):  # no text, not one, or not UTF-8
+    raise InputError(f"{path}: {group.name.strip('/')}/video_name: must be one text") from None
 
 
 def _authors_videos(folder: pathlib.Path, name: str) -> list[dict[str, Any]]:

@@ -81,7 +81,7 @@ def text(where: str, codes: np.ndarray) -> str:
 def number(where: str, array: np.ndarray) -> float:
   """The only number of an array."""
   array = np.asarray(array)
-  if array.size != 1 or array.dtype.kind not in "uif":
+  if array.size != 1 or array.dtype.kind not in "uif" or not np.isfinite(array).all():
     raise InputError(f"{where}: expected one number, found {array.dtype}{list(array.shape)}")
   return float(array.item())
 

@@ -87,8 +87,8 @@ def _load(path: pathlib.Path) -> dict[str, Any]:
   num_frames = int(matlab.number(f"{path}: nFrames", content["nFrames"]))
   fps = matlab.number(f"{path}: FPS", content["FPS"])
   length_s = matlab.number(f"{path}: video_duration", content["video_duration"])
-  base.require_length(f"{path}: video_duration", length_s, num_frames)
-  base.require_length(f"{path}: FPS", fps, num_frames)
+  for key, value in (("nFrames", num_frames), ("FPS", fps), ("video_duration", length_s)):
+    base.require_positive(f"{path}: {key}", value)
   score_FA, gt_score = content["user_score"], content["gt_score"].ravel()
   base.require_shape(f"{path}: user_score", score_FA, (num_frames, None))
   base.require_shape(f"{path}: gt_score", gt_score, (num_frames,))

@@ -110,7 +110,8 @@ def _from_mat(path: pathlib.Path) -> Iterator[dict[str, Any]]:
 def _example(
   where: str, *, length_s: float, num_frames: int, user_anno, gt_score, **texts: str
 ) -> dict[str, Any]:
-  base.require_length(where, length_s, num_frames)
+  base.require_positive(f"{where}: length", length_s)
+  base.require_positive(f"{where}: nframes", num_frames)
   base.require_shape(f"{where}: user_anno", user_anno, (None, num_frames))
   base.require_shape(f"{where}: gt_score", gt_score, (num_frames,))
   return texts | {
