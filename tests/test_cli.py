@@ -67,6 +67,7 @@ def test_a_job_that_ends_gives_zero(capfd):
     (["summarize", "v", "--checkpoint", "c", "--out", "o", "--share", "much"], "'much'"),
     (["train", "--config", "x.py", "--workdir", "w", "--sed", "3"], "--sed"),
     (["benchmark", "breakfast"], "'breakfast'"),
+    (["build-dataset", "imagenet"], "'imagenet'"),
   ],
 )
 def test_a_wrong_command_line_is_refused(capfd, argv, message):
@@ -86,7 +87,8 @@ def test_summarize_takes_one_video(run_cli, video):
 
 
 @pytest.mark.parametrize(
-  "command", ["train", "cache-teacher", "evaluate", "summarize", "convert", "benchmark"]
+  "command",
+  ["train", "cache-teacher", "evaluate", "summarize", "convert", "benchmark", "build-dataset"],
 )
 def test_every_command_explains_itself(capfd, command):
   with pytest.raises(SystemExit) as raised:

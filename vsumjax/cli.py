@@ -53,6 +53,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     _add_convert,
     _add_inspect,
     _add_benchmark,
+    _add_build_dataset,
   ):
     command = add(commands)
     command.add_argument("--verbose", action="store_true", help="show logs and tracebacks")
@@ -292,6 +293,39 @@ def _benchmark(args: argparse.Namespace) -> None:
   task = model_step.Task(batch=args.batch)
   rows = args.only or list(model_step.ROWS)
   benchmark.benchmark_model_step(task, rows, rounds=args.rounds, out=args.out)
+
+
+def _add_build_dataset(commands) -> argparse.ArgumentParser:
+  parser = commands.add_parser("build-dataset", help="TVSum, SumMe, eccv16 files, own folders")
+  parser.add_argument("name", choices=("tvsum", "summe", "eccv16", "folder"))
+  parser.add_argument("--manual-dir", type=Path, metavar="DIR", help="where the authors' files are")
+  parser.add_argument("--data-dir", type=Path, metavar="DIR", help="TFDS's folder of data sets")
+  parser.add_argument("--videos", type=Path, metavar="DIR", help="folder: where the videos are")
+  parser.add_argument("--out", type=Path, metavar="FILE", help="folder: the manifest to write")
+  parser.add_argument("--labels", type=Path, metavar="FILE", help="folder: JSON, see docs")
+  parser.add_argument(
+    "--shares",
+    type=float,
+    nargs=3,
+    default=(0.8, 0.1, 0.1),
+    metavar=("TRAIN", "VALIDATION", "TEST"),
+    help="folder: shares of the splits (0.8 0.1 0.1)",
+  )
+  parser.set_defaults(run=_build_dataset)
+  return parser
+
+
+def _build_dataset(args: argparse.Namespace) -> None:
+  flags = ("videos", "out") if args.name == "folder" else ("manual_dir", "data_dir")
+  for flag in flags:
+    if getattr(args, flag) is None:
+      raise InputError(f"{args.name} needs --{flag.replace('_', '-')}")
+  from vsumjax.jobs import build_dataset
+
+  if args.name == "folder":
+    build_dataset.build_folder(args.videos, args.out, shares=args.shares, labels=args.labels)
+  else:
+    build_dataset.build_dataset(args.name, args.manual_dir, args.data_dir)
 
 
 def _quiet(verbose: bool) -> None:

@@ -41,6 +41,7 @@ _FILES = ("media", "transcript", "sounds")
 _FIELDS = (*_REQUIRED, *_FILES, "labels", "duration_s", "edges_s", "prepared")
 _LABEL_FIELDS = ("unit_s", "levels")
 _PREPARED_FIELDS = ("shard", "first")
+_TFDS_INFO = "dataset_info.json"
 
 Location = pathlib.Path | str  # a file, or a URL that fsspec can open
 
@@ -110,18 +111,31 @@ def load_manifest(path: str | os.PathLike[str], *, check_files: bool = True) -> 
   """Reads and checks a manifest. Files are looked for and not opened; URLs are not looked for.
 
   Args:
-    path: of the manifest.
+    path: of the manifest, or folder of a data set that `launch/build_dataset.py` built.
     check_files: whether a file that is not there is an error.
 
   Raises:
     InputError: naming file, line and field.
   """
   path = pathlib.Path(path)
+  if path.is_dir():
+    return _load_folder(path, check_files)
   try:
     lines = path.read_bytes().split(b"\n")
   except OSError as error:
     raise InputError(f"{path}: cannot read the manifest: {error.strerror}") from None
   return _parse(path, lines, check_files)
+
+
+def _load_folder(folder: pathlib.Path, check_files: bool) -> Manifest:
+  if not (folder / _TFDS_INFO).is_file():
+    found = itertools.chain(*(folder.glob(f"{depth}/{_TFDS_INFO}") for depth in ("*", "*/*")))
+    versions = sorted(str(file.parent) for file in found)
+    advice = f"did you mean {versions[-1]}?" if versions else "give the path of a manifest"
+    raise InputError(f"{folder}: is a folder and no built data set; {advice}")
+  from vsumjax.data.builders import stored  # TFDS takes long to import
+
+  return stored.load_manifest(folder, check_files=check_files)
 
 
 def save_manifest(path: str | os.PathLike[str], videos: Iterable[Video]) -> None:
@@ -231,7 +245,7 @@ def _parse_video(
     split=record["split"],
     transcript=files.get("transcript"),
     sounds=files.get("sounds"),
-    labels=_parse_labels(f"{where}: labels", record["labels"]) if "labels" in record else None,
+    labels=parse_labels(f"{where}: labels", record["labels"]) if "labels" in record else None,
     duration_s=_parse_duration(f"{where}: duration_s", record.get("duration_s")),
     edges_s=_parse_edges(f"{where}: edges_s", record.get("edges_s")),
     prepared=_parse_prepared(f"{where}: prepared", record.get("prepared"), folder, check_files),
@@ -286,7 +300,8 @@ def _parse_prepared(
   return Prepared(pathlib.Path(_locate(f"{where}.shard", shard, folder, check_files)), first)
 
 
-def _parse_labels(where: str, record: Any) -> Labels:
+def parse_labels(where: str, record: Any) -> Labels:
+  """The labels that a line's `labels` holds. Raises InputError that starts with `where`."""
   _check_fields(where, record, _LABEL_FIELDS, _LABEL_FIELDS)
   unit_s, rows = record["unit_s"], record["levels"]
   if type(unit_s) not in (int, float) or not 0 < unit_s < math.inf:
