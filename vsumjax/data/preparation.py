@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -122,7 +123,7 @@ class Outcome:
     return tuple(entry for entry in self.videos if isinstance(entry, Done))
 
 
-def plan(source: manifest.Manifest, settings: Settings, out: str) -> tuple[Task, ...]:
+def plan(source: manifest.Manifest, settings: Settings, folder: Folder) -> tuple[Task, ...]:
   """The tasks of a manifest, in its order.
 
   Raises:
@@ -134,7 +135,7 @@ def plan(source: manifest.Manifest, settings: Settings, out: str) -> tuple[Task,
   size = settings.videos_per_shard
   runs = [tuple(videos[start : start + size]) for start in range(0, len(videos), size)]
   return tuple(
-    Task(index, len(runs), run, settings, out, _digest_inputs(settings, run))
+    Task(index, len(runs), run, settings, str(folder), _digest_inputs(settings, run))
     for index, run in enumerate(runs)
   )
 
@@ -273,7 +274,7 @@ def _state_of(location: manifest.Location | None) -> list[Any]:
   if not isinstance(location, pathlib.Path) or not location.exists():
     return [location and str(location)]
   state = location.stat()
-  return [str(location), state.st_size, state.st_mtime_ns]
+  return [os.path.abspath(location), state.st_size, state.st_mtime_ns]
 
 
 def _read_json(folder: Folder, name: str) -> dict[str, Any]:
