@@ -1,4 +1,4 @@
-"""Turns videos into shards of coded frames, sound and text, so that training decodes no video.
+r"""Turns videos into shards of coded frames, sound and text, so that training decodes no video.
 
 python launch/prepare.py --manifest videos.jsonl --out prepared --config configs/demo.py:student
 python launch/prepare.py --manifest videos.jsonl --out gs://bucket/prepared \

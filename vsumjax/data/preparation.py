@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -61,13 +62,18 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-  """One shard to be made: a run of consecutive videos, without their labels."""
+  """One shard to be made: a run of consecutive videos, without their labels.
+
+  inputs_digest: blake2b-16 hex over the settings, the videos, and size and time of change of those
+    files that are on the machine where the run was planned.
+  """
 
   index: int
   num_tasks: int
   videos: tuple[Video, ...]
   settings: Settings
   out: str
+  inputs_digest: str
 
   @property
   def shard(self) -> str:
@@ -77,11 +83,6 @@ class Task:
   def sidecar(self) -> str:
     """The file that holds the outcome."""
     return pathlib.PurePath(self.shard).with_suffix(".json").name
-
-  def inputs_digest(self) -> str:
-    """Blake2b-16 hex over the settings, the videos, and size and time of files on this machine."""
-    content = [self.settings.as_json(), [_inputs_of(item) for item in self.videos]]
-    return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +123,7 @@ class Outcome:
     return tuple(entry for entry in self.videos if isinstance(entry, Done))
 
 
-def plan(source: manifest.Manifest, settings: Settings, out: str) -> tuple[Task, ...]:
+def plan(source: manifest.Manifest, settings: Settings, folder: Folder) -> tuple[Task, ...]:
   """The tasks of a manifest, in its order.
 
   Raises:
@@ -133,7 +134,10 @@ def plan(source: manifest.Manifest, settings: Settings, out: str) -> tuple[Task,
   videos = [dataclasses.replace(item, labels=None, prepared=None) for item in videos]
   size = settings.videos_per_shard
   runs = [tuple(videos[start : start + size]) for start in range(0, len(videos), size)]
-  return tuple(Task(k, len(runs), run, settings, out) for k, run in enumerate(runs))
+  return tuple(
+    Task(index, len(runs), run, settings, str(folder), _digest_inputs(settings, run))
+    for index, run in enumerate(runs)
+  )
 
 
 def claim(folder: Folder, tasks: Sequence[Task]) -> None:
@@ -142,13 +146,17 @@ def claim(folder: Folder, tasks: Sequence[Task]) -> None:
   Raises:
     InputError: naming the setting that differs, or a folder that is used for something else.
   """
-  expected = {**tasks[0].settings.as_json(), "num_shards": len(tasks)}
+  expected = {
+    "schema_version": records.SCHEMA_VERSION,
+    **tasks[0].settings.as_json(),
+    "num_shards": len(tasks),
+  }
   names = folder.sizes()
   if SETTINGS_FILE not in names:
     if names:
       raise InputError(f"{folder}: holds other files, as {min(names)}; give a new folder")
     folder.write(SETTINGS_FILE, json.dumps(expected, indent=2) + "\n")
-  found = json.loads(folder.read(SETTINGS_FILE))
+  found = _read_json(folder, SETTINGS_FILE)
   for name in sorted({*found, *expected}):
     if found.get(name) != expected.get(name):
       raise InputError(
@@ -164,9 +172,9 @@ def finished(folder: Folder, tasks: Sequence[Task]) -> dict[int, Outcome]:
   outcomes = {}
   for task in tasks:
     if task.sidecar in sizes:
-      outcome = _decode_outcome(folder.read(task.sidecar))
+      outcome = _to_outcome(_read_json(folder, task.sidecar))
       is_whole = all(sizes.get(entry.file) == entry.num_bytes for entry in outcome.files)
-      if is_whole and outcome.inputs_digest == task.inputs_digest():
+      if is_whole and outcome.inputs_digest == task.inputs_digest:
         outcomes[task.index] = outcome
   return outcomes
 
@@ -251,6 +259,11 @@ def _summary(
   )
 
 
+def _digest_inputs(settings: Settings, videos: Sequence[Video]) -> str:
+  content = [settings.as_json(), [_inputs_of(item) for item in videos]]
+  return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
+
+
 def _inputs_of(item: Video) -> list[Any]:
   named = [_state_of(getattr(item, name)) for name in FILES]
   return [item.id, item.duration_s, item.edges_s, *named]
@@ -261,11 +274,17 @@ def _state_of(location: manifest.Location | None) -> list[Any]:
   if not isinstance(location, pathlib.Path) or not location.exists():
     return [location and str(location)]
   state = location.stat()
-  return [str(location), state.st_size, state.st_mtime_ns]
+  return [os.path.abspath(location), state.st_size, state.st_mtime_ns]
 
 
-def _decode_outcome(data: bytes) -> Outcome:
-  fields = json.loads(data)
+def _read_json(folder: Folder, name: str) -> dict[str, Any]:
+  try:
+    return json.loads(folder.read(name))
+  except ValueError as error:
+    raise InputError(f"{folder}/{name}: not JSON ({error}); delete it") from None
+
+
+def _to_outcome(fields: dict[str, Any]) -> Outcome:
   made = tuple(records.ShardFile(**entry) for entry in fields.pop("files"))
   videos = tuple(
     Skipped(**entry) if "reason" in entry else Done(**entry | {"edges_s": tuple(entry["edges_s"])})

@@ -42,7 +42,6 @@ def run_task(
     OSError, RuntimeError: the shard cannot be written; then the task is as if not begun.
   """
   folder = Folder(task.out)
-  inputs_digest = task.inputs_digest()  # of the files as they are before they are read
   names = [task.shard] + [records.sound_name(task.shard)] * task.settings.sound
   with contextlib.ExitStack() as stack:
     paths = [stack.enter_context(folder.replacing(name)) for name in names]
@@ -52,7 +51,7 @@ def run_task(
       records.ShardFile(name, path.stat().st_size, num_records, files.file_digest(path))
       for name, path in zip(names, paths, strict=True)
     )
-  outcome = Outcome(task.index, inputs_digest, made, entries)
+  outcome = Outcome(task.index, task.inputs_digest, made, entries)
   folder.write(task.sidecar, json.dumps(dataclasses.asdict(outcome), indent=1) + "\n")
   return outcome
 

@@ -24,13 +24,14 @@ class Folder:
     Raises:
       InputError: a URL that nothing installed can open.
     """
-    self.location = str(location)
-    self._files, self._root = open_location(self.location)
+    self._files, self._root = open_location(str(location))
     self._files.makedirs(self._root, exist_ok=True)
     self._is_local = isinstance(self._files, LocalFileSystem)
+    # What is pickled must not depend on where a process was started.
+    self._location = self._root if self._is_local else str(location)
 
   def __str__(self) -> str:
-    return self.location
+    return self._location
 
   def sizes(self) -> dict[str, int]:
     """Name and bytes of each file; names that start with a dot are left out."""
@@ -70,7 +71,7 @@ class Folder:
       self._files.put_file(str(temporary), f"{self._root}/{name}")
 
   def __reduce__(self):
-    return Folder, (self.location,)
+    return Folder, (self._location,)
 
 
 def open_location(location: str) -> tuple[fsspec.AbstractFileSystem, str]:

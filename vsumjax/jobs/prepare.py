@@ -41,9 +41,10 @@ def prepare(
   """
   if not 0 <= max_failed_share <= 1:
     raise InputError(f"max_failed_share: must be from 0 to 1, is {max_failed_share}")
-  source = load_manifest(manifest, check_files=False)
-  tasks = preparation.plan(source, settings, out)
+  # Workers may be started in another folder, and on another machine.
+  source = load_manifest(manifest.absolute(), check_files=False)
   folder = Folder(out)
+  tasks = preparation.plan(source, settings, folder)
   preparation.claim(folder, tasks)
   outcomes = preparation.finished(folder, tasks)
   info = _already_prepared(folder, source, tasks, outcomes)

@@ -38,7 +38,7 @@ def run_tasks(
     ) from None
   if not tasks:
     return
-  with beam.Pipeline(_create_runner(runner, flags), options=_options(flags)) as pipeline:
+  with _create_pipeline(runner, flags) as pipeline:
     _ = (
       pipeline
       | "tasks" >> beam.Create(tasks)
@@ -55,24 +55,21 @@ def _run_task(task: Task, stall_s: float) -> int:
   return outcome.task
 
 
-def _options(flags: Sequence[str]):
+def _create_pipeline(name: str, flags: Sequence[str]):
+  import apache_beam as beam
   from apache_beam.options.pipeline_options import PipelineOptions
-
-  return PipelineOptions(list(flags))
-
-
-def _create_runner(name: str, flags: Sequence[str]):
   from apache_beam.runners import create_runner
   from apache_beam.runners.portability.portable_runner import PortableRunner
 
-  try:
-    runner = create_runner(name)
-  except (ImportError, ValueError) as error:
-    raise InputError(f"--runner {name}: {error}") from None
-  options = _options(flags)
+  options = PipelineOptions(list(flags))
   known = options.get_all_options()
   unknown = options.get_all_options(retain_unknown_options=True).keys() - known.keys()
+  try:
+    runner = create_runner(name)
+    pipeline = beam.Pipeline(runner, options)
+  except (ImportError, ValueError) as error:
+    raise InputError(f"--runner {name}: {' '.join(str(error).split())}") from None
   # Beam drops what it does not know; a job server, as Flink's, knows more than Beam.
   if unknown and not isinstance(runner, PortableRunner):
     raise InputError(f"--runner {name}: Beam has no flag --{min(unknown)}")
-  return runner
+  return pipeline

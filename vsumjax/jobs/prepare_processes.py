@@ -106,7 +106,8 @@ def _run(
           if isinstance(result, Outcome):
             idle.append(worker)
           yield result
-      update(sum(worker.position for worker in busy))
+      if busy:
+        update(sum(worker.position for worker in busy))
 
 
 class _Worker:

@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import jinja2
-import rich.box
 import rich.console
 import rich.table
 
@@ -104,7 +103,7 @@ class Report:
   def print(self) -> None:
     """Shows it as a table, with every video that was skipped."""
     title = f"prepared videos in {self.folder}"
-    table = rich.table.Table(title=title, box=rich.box.SIMPLE_HEAD, title_justify="left")
+    table = rich.table.Table(title=title, box=None, title_justify="left", show_header=False)
     table.add_column("")
     table.add_column("", justify="right")
     for name, value in (*self._figures(), *self.skipped_by_kind.items()):
