@@ -118,7 +118,7 @@ def broken(folder, videos):
     ("media unusable", "not a video or sound file", {"media": folder / "cut.mp4"}),
     ("media unusable", "is cut off", {"media": folder / "cut.mkv", "transcript": None}),
     ("media unusable", "no video stream", {"media": folder / "silent_film.wav"}),
-    ("transcript missing", "No such file", {"transcript": folder / "gone.srt"}),
+    ("transcript missing", "there is no such file", {"transcript": folder / "gone.srt"}),
     ("transcript unusable", "bad.srt:6: expected times", at),
     ("other", "has no media", {"media": None, "duration_s": 3.0}),
   ]

@@ -195,11 +195,29 @@ def test_videos_without_media_are_for_models_that_see_no_frames(videos, tokenize
 
 def test_segments_may_be_given_by_their_edges(videos, tokenizer):
   item = dataclasses.replace(videos[0], edges_s=(0.0, 0.5, 3.0, 5.0))
-  source = WindowSource([item], CONFIG, tokenizer, targets="histogram")
+  assert len(WindowSource([item], CONFIG, tokenizer).spans(0)) == 5
+  given = dataclasses.replace(CONFIG, segmentation="given")
+  source = WindowSource([item], given, tokenizer, targets="histogram")
   assert source.spans(0).tolist() == [[0, 0.5], [0.5, 3], [3, 5]]
   assert len(source) == 2
   level_N = source[0]["frames"].reshape(2, 2, -1).mean(axis=2).astype(int)
   assert np.abs(level_N - [[20, 20], [level_of(0, 1), level_of(0, 2)]]).max() <= 6
+  with pytest.raises(InputError, match=r"video 'v0' has no edges_s"):
+    WindowSource(videos[:1], given, tokenizer)
+  beyond = dataclasses.replace(item, edges_s=(0.0, 7.0))
+  with pytest.raises(InputError, match=r"video 'v0': edges_s: goes on to 7"):
+    WindowSource([beyond], given, tokenizer)
+
+
+@pytest.mark.parametrize("kind", ["shots", "kts"])
+def test_segments_may_follow_what_is_seen(videos, tokenizer, kind):
+  """The grey of these videos jumps every second."""
+  config = dataclasses.replace(CONFIG, segmentation=kind, segment_s=3.0)
+  source = WindowSource(videos, config, tokenizer)
+  edges_s = source.spans(0)[:, 1]
+  assert len(edges_s) >= 2 and edges_s[-1] == pytest.approx(5, abs=0.1)
+  assert np.abs(edges_s - np.round(edges_s)).max() <= 0.26
+  assert source[0]["frames"].any()
 
 
 def test_an_example_cannot_change_the_cache(source):

@@ -12,7 +12,7 @@ What else a line may hold, and what it may leave out:
               signal
   labels      `levels` has one row an annotator; each level covers `unit_s` seconds, from 0 on
   duration_s  seconds; else it is looked up in the media
-  edges_s     edges of the segments in seconds, ascending; else the prompt's segmentation cuts
+  edges_s     edges of the segments in seconds, ascending, for the segmentation "given"
   prepared    {"shard": "shard-00000.arrayrecord", "first": 0}: where `launch/prepare.py` put its
               segments
 """
@@ -42,6 +42,7 @@ _FIELDS = (*_REQUIRED, *_FILES, "labels", "duration_s", "edges_s", "prepared")
 _LABEL_FIELDS = ("unit_s", "levels")
 _PREPARED_FIELDS = ("shard", "first")
 _TFDS_INFO = "dataset_info.json"
+_IN_FOLDER = "manifest.jsonl"
 
 Location = pathlib.Path | str  # a file, or a URL that fsspec can open
 
@@ -111,7 +112,8 @@ def load_manifest(path: str | os.PathLike[str], *, check_files: bool = True) -> 
   """Reads and checks a manifest. Files are looked for and not opened; URLs are not looked for.
 
   Args:
-    path: of the manifest, or folder of a data set that `launch/build_dataset.py` built.
+    path: of the manifest, or of the folder of a data set that `launch/build_dataset.py` built or
+      of videos that `launch/prepare.py` prepared.
     check_files: whether a file that is not there is an error.
 
   Raises:
@@ -128,11 +130,13 @@ def load_manifest(path: str | os.PathLike[str], *, check_files: bool = True) -> 
 
 
 def _load_folder(folder: pathlib.Path, check_files: bool) -> Manifest:
+  if (folder / _IN_FOLDER).is_file():
+    return load_manifest(folder / _IN_FOLDER, check_files=check_files)
   if not (folder / _TFDS_INFO).is_file():
     found = itertools.chain(*(folder.glob(f"{depth}/{_TFDS_INFO}") for depth in ("*", "*/*")))
     versions = sorted(str(file.parent) for file in found)
     advice = f"did you mean {versions[-1]}?" if versions else "give the path of a manifest"
-    raise InputError(f"{folder}: is a folder and no built data set; {advice}")
+    raise InputError(f"{folder}: is a folder without {_IN_FOLDER} and no built data set; {advice}")
   from vsumjax.data.builders import stored  # TFDS takes long to import
 
   return stored.load_manifest(folder, check_files=check_files)

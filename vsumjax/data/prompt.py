@@ -26,7 +26,7 @@ TEMPLATE = _INSTRUCTION + _TITLE + _STOP + _HEARD + _STOP + _SAID
 """The words of every prompt, for the corpus of a tokenizer that shall spell them in few pieces."""
 
 
-SEGMENTATIONS = ("fixed", "shots", "kts")
+SEGMENTATIONS = ("fixed", "given", "shots", "kts")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +44,9 @@ class PromptConfig:
     score_tokens: the pieces that stand for the score levels, lowest first.
     context_s: seconds of transcript before and after a segment that may fill what the segment's own
       words leave of its share of the budget.
-    segmentation: one of `SEGMENTATIONS`: every segment lasts `segment_s` ("fixed"), or they end at
-      the borders of shots ("shots") or at the change points of kernel temporal segmentation ("kts")
-      and last `segment_s` at most.
+    segmentation: one of `SEGMENTATIONS`: every segment lasts `segment_s` ("fixed"), or they are
+      those of the manifest ("given", its `edges_s`), or they end at the borders of shots ("shots")
+      or at the change points of kernel temporal segmentation ("kts") and last `segment_s` at most.
   """
 
   window: int

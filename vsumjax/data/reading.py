@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import msgpack
 import numpy as np
 
-from vsumjax.data import audio, prompt, records, segments, transcript, video
+from vsumjax.data import audio, cutting, prompt, records, segments, transcript, video
 from vsumjax.data.manifest import Video
 from vsumjax.data.store import DecodedStore
 from vsumjax.types import InputError
@@ -41,17 +41,34 @@ class View:
 
 
 def with_length(item: Video, config: prompt.PromptConfig) -> Video:
-  """The video with its segments known: `edges_s` or, where they are regular, `duration_s`.
+  """The video with its segments known: by its duration where they are regular, else by `edges_s`.
 
   Raises:
-    InputError: media that cannot be read.
+    InputError: media that cannot be read, or a video that lacks what its segmentation asks for.
   """
-  if item.edges_s is not None:
+  if item.prepared is not None:
     return item
-  duration_s = item.duration_s
-  if duration_s is None:
-    duration_s = video.probe(item.media).duration_s
-  return dataclasses.replace(item, duration_s=duration_s)
+  if item.duration_s is None:
+    item = dataclasses.replace(item, duration_s=video.probe(item.media).duration_s)
+  if config.segmentation == "fixed":
+    return dataclasses.replace(item, edges_s=None)
+  lacking = "edges_s" if config.segmentation == "given" else "media"
+  if getattr(item, lacking) is None:
+    raise InputError(
+      f"video {item.id!r} has no {lacking} in its manifest, and prompt.segmentation "
+      f"{config.segmentation!r} cuts by it"
+    )
+  try:
+    if config.segmentation == "given":
+      span_s_N2 = segments.from_edges(item.edges_s, item.duration_s)
+    else:
+      span_s_N2 = cutting.cut_video(
+        config.segmentation, item.media, item.duration_s, config.segment_s
+      )
+  except InputError as error:
+    raise InputError(f"video {item.id!r}: {error}") from None
+  edges_s = (*span_s_N2[:, 0].tolist(), float(span_s_N2[-1, 1]))
+  return dataclasses.replace(item, edges_s=edges_s)
 
 
 def spans_of(item: Video, config: prompt.PromptConfig) -> np.ndarray:
@@ -91,9 +108,9 @@ def read_texts(
   cues = ()
   if "text" not in without and item.transcript is not None:
     cues = transcript.load_transcript(item.transcript)
-  said = transcript.align(cues, span_s_N2)
+  said = transcript.align(cues, span_s_N2, config.context_s)
   return tuple(
-    prompt.SegmentText(said=each.words, heard=sound)
+    prompt.SegmentText(said=each.words, heard=sound, before=each.before, after=each.after)
     for each, sound in zip(said, heard, strict=True)
   )
 
