@@ -60,6 +60,8 @@ def test_a_job_that_ends_gives_zero(capfd):
   [
     ([], "required: command"),
     (["dance"], "invalid choice: 'dance'"),
+    (["prepare", "--manifest", "m", "--out", "o"], "--config"),
+    (["prepare", "--manifest", "m", "--out", "o", "--config", "c", "--time-shifts", "x"], "'x'"),
     (["train", "--config", "x.py"], "--workdir"),
     (["train", "--config", "x.py", "--workdir", "w", "--config.train.seed"], "--config.KEY=VALUE"),
     (["evaluate", "--checkpoint", "c", "--out", "o", "--config.a=1"], "go with train"),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -274,7 +273,7 @@ def _state_of(location: manifest.Location | None) -> list[Any]:
   if not isinstance(location, pathlib.Path) or not location.exists():
     return [location and str(location)]
   state = location.stat()
-  return [os.path.abspath(location), state.st_size, state.st_mtime_ns]
+  return [str(location.resolve()), state.st_size, state.st_mtime_ns]
 
 
 def _read_json(folder: Folder, name: str) -> dict[str, Any]:

@@ -64,9 +64,9 @@ def _write_records(
   with contextlib.ExitStack() as stack:
     writers = [stack.enter_context(records.writing(path)) for path in paths]
     for position, item in enumerate(task.videos):
-      on_step(position)
       entry = blocked.get(position)
       if entry is None:
+        on_step(position)
         entry = _add_video(item, task.settings, first, writers, lambda at=position: on_step(at))
       entries.append(entry)
       first += entry.num_segments if isinstance(entry, Done) else 0
