@@ -22,6 +22,7 @@ from vsumjax.types import InputError
 Path = str | os.PathLike[str]
 
 _MISSING_TAIL_S = 1.0  # a stated length may be this much longer than what the packets cover
+_FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")  # of MP4 and QuickTime
 # Containers that state their length. Of others FFmpeg makes a guess from the bit rate.
 _LENGTH_IN_HEADER = ("mov,", "matroska,", "avi", "flv", "asf", "mxf")
 
@@ -33,7 +34,7 @@ def reading(path: Path) -> Iterator[None]:
     yield
   except FileNotFoundError:
     raise InputError(f"{path}: there is no such file") from None
-  except av.InvalidDataError:
+  except (av.InvalidDataError, av.EOFError):
     raise InputError(
       f"{path}: not a video or sound file, or a broken one; try to play it, then convert it to mp4"
     ) from None
@@ -51,12 +52,17 @@ def open_media(path: Path) -> Iterator[av.container.InputContainer]:
   """
   with contextlib.ExitStack() as stack:
     with reading(path):
-      # Without the prefix FFmpeg takes what is before a colon in a name for a protocol.
-      name = f"file:{os.fspath(path)}"
-      file = stack.enter_context(_open_url(path)) if is_url(path) else name
+      file = stack.enter_context(_open_bytes(path))
+      _check_index(path, file)
+      source = file
+      if not is_url(path):  # these FFmpeg opens by itself, which is faster
+        file.close()
+        source = f"file:{os.fspath(path)}"  # lest a colon in the name ends that of a protocol
       # Only the decoded text of metadata may fail on odd bytes, and nothing here reads it.
-      container = av.open(file, metadata_errors="replace")
-    yield stack.enter_context(container)
+      container = stack.enter_context(av.open(source, metadata_errors="replace"))
+      if container.format.name == "tty":
+        raise InputError(f"{path}: is a text, which FFmpeg would show as a picture; give a video")
+    yield container
 
 
 def is_url(path: Path) -> bool:
@@ -66,34 +72,62 @@ def is_url(path: Path) -> bool:
 
 def read_bytes(path: Path) -> bytes:
   """The whole content of a small file, local or at a URL. Raises InputError, naming it."""
-  with reading(path):
-    if not is_url(path):
-      return pathlib.Path(path).read_bytes()
-    with _open_url(path) as file:
-      return file.read()
+  with reading(path), _open_bytes(path) as file:
+    return file.read()
 
 
 def size_bytes(path: Path) -> int:
   """Size of a file, local or at a URL. Raises InputError, naming it."""
-  with reading(path):
-    if not is_url(path):
-      return pathlib.Path(path).stat().st_size
-    with _open_url(path) as file:
-      return file.seek(0, os.SEEK_END)
+  with reading(path), _open_bytes(path) as file:
+    return _size(path, file)
+
+
+def _size(path: Path, file: IO[bytes]) -> int:
+  try:
+    return file.seek(0, os.SEEK_END)
+  except ValueError:  # as fsspec says it of a server that sends files only whole
+    raise InputError(f"{path}: cannot be read from its middle; download it and give it") from None
 
 
 @contextlib.contextmanager
-def _open_url(url: str) -> Iterator[IO[bytes]]:
+def _open_bytes(path: Path) -> Iterator[IO[bytes]]:
+  if not is_url(path):
+    with pathlib.Path(path).open("rb") as file:
+      yield file
+    return
   try:
-    file = fsspec.open(url, "rb").open()
+    file = fsspec.open(path, "rb").open()
   except OSError:
     raise
   except ImportError as error:
-    raise InputError(f"{url}: a package is missing that reads such URLs: {error}") from None
+    raise InputError(f"{path}: a package is missing that reads such URLs: {error}") from None
   except Exception as error:  # every file system has errors of its own: of names, keys, rights
-    raise InputError(f"{url}: cannot open it: {' '.join(str(error).split())}") from None
+    raise InputError(f"{path}: cannot open it: {' '.join(str(error).split())}") from None
   with file:
     yield file
+
+
+def _check_index(path: Path, file: IO[bytes]) -> None:
+  """Refuses an MP4 or QuickTime file whose index (box `moov`) is cut off.
+
+  FFmpeg would read what is left of the index and say nothing of missing streams and frames.
+  """
+  size = _size(path, file)
+  start, kind = 0, b""
+  while kind != b"moov" and start < size:
+    file.seek(start)
+    header = file.read(16)
+    length, kind = int.from_bytes(header[:4]), header[4:8]
+    if start == 0 and kind not in _FIRST_BOXES:
+      break
+    if length == 1:  # the true length follows
+      length = int.from_bytes(header[8:])
+    if length < 8:  # the rest of the file, or nonsense
+      break
+    start += length
+  if kind == b"moov" and start > size:
+    raise InputError(f"{path}: is cut off: a part of its index is missing; fetch the file again")
+  file.seek(0)
 
 
 def origin_s(container: av.container.InputContainer) -> float:

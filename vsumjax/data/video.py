@@ -43,12 +43,13 @@ def probe(path: media.Path) -> MediaInfo:
   """Opens a video file and decodes its first frame.
 
   Raises:
-    InputError: naming the file: missing, not media, no video stream, or no frame in it.
+    InputError: naming the file: missing, not media, cut off, no video stream, no frame in it.
   """
   with media.reading(path), media.open_media(path) as container:
     stream = _video_stream(path, container)
     has_audio = bool(container.streams.audio)
-    frame = next(media.decode(container, stream), None)
+    packets = media.packets_to_the_end(path, container, stream)
+    frame = next(media.decode_packets(packets), None)
     if frame is None:
       raise _no_frame(path)
     height, width = _displayed(frame, (frame.height, frame.width))
