@@ -64,7 +64,7 @@ def test_a_job_that_ends_gives_zero(capfd):
     (["prepare", "--manifest", "m", "--out", "o", "--config", "c", "--time-shifts", "x"], "'x'"),
     (["train", "--config", "x.py"], "--workdir"),
     (["train", "--config", "x.py", "--workdir", "w", "--config.train.seed"], "--config.KEY=VALUE"),
-    (["evaluate", "--checkpoint", "c", "--out", "o", "--config.a=1"], "go with train"),
+    (["evaluate", "--checkpoint", "c", "--out", "o", "--config.a=1"], "go with --config"),
     (["evaluate", "--checkpoint", "c", "--out", "o", "--without", "smell"], "'smell'"),
     (["summarize", "v", "--checkpoint", "c", "--out", "o", "--share", "much"], "'much'"),
     (["train", "--config", "x.py", "--workdir", "w", "--sed", "3"], "--sed"),

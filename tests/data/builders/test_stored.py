@@ -213,10 +213,16 @@ def test_a_data_set_of_others_is_told(built):
 
 
 def test_other_folders_are_told(built, tmp_path):
-  with pytest.raises(InputError, match=f"is a folder and no built data set; did you mean {built}"):
+  with pytest.raises(
+    InputError,
+    match=f"is a folder without manifest.jsonl and no built data set; did you mean {built}",
+  ):
     load_manifest(tmp_path / "data")
   (tmp_path / "empty").mkdir()
-  with pytest.raises(InputError, match="is a folder and no built data set; give the path of a"):
+  with pytest.raises(
+    InputError,
+    match=r"is a folder without manifest\.jsonl and no built data set; give the path of a",
+  ):
     load_manifest(tmp_path / "empty")
 
 
