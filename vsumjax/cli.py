@@ -272,22 +272,44 @@ def _inspect(args: argparse.Namespace) -> None:
 
 def _add_benchmark(commands) -> argparse.ArgumentParser:
   parser = commands.add_parser("benchmark", help="speed beside other libraries, in one run")
-  parser.add_argument("what", choices=("model_step",), help="forward pass and train step")
-  parser.add_argument("--rounds", type=int, default=5, help="values a median is of (5)")
-  parser.add_argument("--batch", type=int, default=8, help="rows of the batch (8)")
-  parser.add_argument(
+  whats = parser.add_subparsers(dest="what", required=True)
+  shared = argparse.ArgumentParser(add_help=False)
+  shared.add_argument("--rounds", type=int, default=5, help="values a median is of (5)")
+  shared.add_argument("--out", type=Path, help="JSON file of all values")
+  shared.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS)
+  step = whats.add_parser("model_step", parents=[shared], help="forward pass and train step")
+  step.add_argument("--batch", type=int, default=8, help="rows of the batch (8)")
+  step.add_argument(
     "--only",
     nargs="+",
     default=[],
     metavar="ROW",
     help="of ours, transformers, big_vision, big_vision_no_remat; default: all",
   )
-  parser.add_argument("--out", type=Path, help="JSON file of all values")
-  parser.set_defaults(run=_benchmark)
+  step.set_defaults(run=_benchmark_model_step)
+  loader = whats.add_parser("loader", parents=[shared], help="reading videos and prepared shards")
+  loader.add_argument("--root", type=Path, default=Path("runs/loader"), help="(runs/loader)")
+  loader.add_argument("--manifest", type=Path, help="of your videos; default: videos are made")
+  loader.add_argument("--tokenizer", type=Path, help="SentencePiece model, with --manifest")
+  loader.add_argument("--num-workers", type=int, default=2, help="processes (2)")
+  loader.set_defaults(run=_benchmark_loader)
   return parser
 
 
-def _benchmark(args: argparse.Namespace) -> None:
+def _benchmark_loader(args: argparse.Namespace) -> None:
+  from vsumjax.jobs.loader import benchmark_loader
+
+  benchmark_loader(
+    args.root,
+    manifest=args.manifest,
+    tokenizer=args.tokenizer,
+    num_workers=args.num_workers,
+    rounds=args.rounds,
+    out=args.out,
+  )
+
+
+def _benchmark_model_step(args: argparse.Namespace) -> None:
   from vsumjax.jobs import benchmark, model_step
 
   task = model_step.Task(batch=args.batch)

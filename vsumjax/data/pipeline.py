@@ -131,6 +131,20 @@ def sequential_batches(
   rows = _process_rows(batch_size, process_index, process_count)
   examples_of = functools.partial(_sequential_examples, examples, batch_size, rows)
   num_batches = -(-len(examples) // batch_size)
+  return batches_of(source, examples_of, num_batches, num_workers, num_threads)
+
+
+def batches_of(
+  source: WindowSource,
+  examples_of: Callable[[int], np.ndarray],
+  num_batches: int,
+  num_workers: int,
+  num_threads: int,
+) -> Iterator[Batch]:
+  """Batches of any examples: batch k holds `examples_of(k)`, PADDING_EXAMPLE for padding rows.
+
+  `examples_of` must be picklable where there are workers.
+  """
   return _iterate(_BatchSource(source, examples_of, num_batches), num_workers, num_threads)
 
 

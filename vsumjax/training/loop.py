@@ -161,9 +161,12 @@ class _Pending:
     self._on_progress(step, self._config.num_steps, f"loss {total / max(weight, 1e-6):.3f}")
     if step % self._config.log_every == 0 or step == self._config.num_steps:
       now = time.monotonic()
+      seconds = now - self._since
       means = {
         name if "/" in name else f"train/{name}": value
         for name, value in self._mean.result().items()
       }
-      self._log.append(step, means | {"train/seconds": now - self._since})
+      waited_ms, _ = self._mean.total("data/wait_ms")
+      timing = {"train/seconds": seconds, "data/wait_share": waited_ms / 1e3 / seconds}
+      self._log.append(step, means | timing)
       self._mean, self._since = metrics.Mean(), now

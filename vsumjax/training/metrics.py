@@ -23,6 +23,11 @@ class Mean:
       entry[0] += float(total)
       entry[1] += float(weight)
 
+  def total(self, name: str) -> tuple[float, float]:
+    """(sum, weight) of one metric so far."""
+    total, weight = self._sums[name]
+    return total, weight
+
   def result(self) -> dict[str, float]:
     return {
       name: total / weight if weight else math.nan for name, (total, weight) in self._sums.items()
