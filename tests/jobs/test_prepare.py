@@ -154,14 +154,14 @@ def tasks_of(manifest, settings, out):
 
 
 def killer(position_killed, num_kills):
-  """An `update` that kills the worker each time it is at a position."""
+  """An `update` that has the worker crash each time it is at a position."""
   kills = []
 
   def update(position):
     if position == position_killed and len(kills) < num_kills:
       [process] = multiprocessing.active_children()
       kills.append(process.pid)
-      os.kill(process.pid, signal.SIGKILL)
+      os.kill(process.pid, signal.SIGSEGV)
 
   return update, kills
 
@@ -187,10 +187,7 @@ def test_a_process_that_ends_twice_at_a_video_costs_that_video(held, settings, t
   assert [entry.id for entry in outcome.done] == [held.videos[0].id, held.videos[2].id]
   [skipped] = outcome.skipped
   assert skipped.kind == "process ended"
-  assert skipped.reason == (
-    f"{held.videos[1].media}: its process ended with status -9 (SIGKILL, perhaps for lack of"
-    " memory)"
-  )
+  assert skipped.reason == f"{held.videos[1].media}: its process ended with status -11 (SIGSEGV)"
   assert multiprocessing.active_children() == []
 
 
@@ -205,6 +202,16 @@ def test_a_process_that_ends_once_costs_nothing(held, settings, tmp_path):
 
   [outcome] = outcomes(held, settings, tmp_path / "out", stall_s=60, update=update_and_mend)
   assert len(kills) == 1 and outcome.skipped == ()
+
+
+def test_processes_that_end_before_they_begin_end_the_run(
+  manifest, settings, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(prepare_processes, "_serve", os._exit)  # given a connection, it fails
+  tasks = tasks_of(manifest, settings, tmp_path / "out")
+  message = "shard-00000-of-00003.arrayrecord: its process ended with status 1, 3 times"
+  with pytest.raises(RuntimeError, match=message):
+    list(prepare_processes.run_tasks(tasks[:1], num_workers=1, stall_s=60))
 
 
 def test_a_video_that_hangs_is_left_out(held, settings, tmp_path):

@@ -36,7 +36,8 @@ def run_task(
   Args:
     task: what to make.
     blocked: positions of videos that are not to be touched again, and why.
-    on_step: called with the position of the video at work, when it begins and at every record.
+    on_step: called with the position of the video at work, when it begins and at every record, and
+      with the number of videos when all are read.
 
   Raises:
     OSError, RuntimeError: the shard cannot be written; then the task is as if not begun.
@@ -46,6 +47,7 @@ def run_task(
   with contextlib.ExitStack() as stack:
     paths = [stack.enter_context(folder.replacing(name)) for name in names]
     entries = _write_records(task, paths, blocked, on_step)
+    on_step(len(task.videos))
     num_records = sum(entry.num_segments for entry in entries if isinstance(entry, Done))
     made = tuple(
       records.ShardFile(name, path.stat().st_size, num_records, files.file_digest(path))

@@ -24,15 +24,41 @@ from vsumjax.data.preparation import Outcome, Skipped, Task
 
 _MAX_TRIES = 2
 _WAKE_EVERY_S = 1.0
+_END_WITHIN_S = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
 class _Death:
-  """A process ended, or was ended, while it was at a video of a task."""
+  """A process ended, or was ended, at a video of a task.
+
+  position: of the video; None before the first and after the last.
+  """
 
   task: Task
-  position: int
+  position: int | None
   reason: Skipped
+
+
+class _Deaths:
+  """How often, and how, processes ended at which video."""
+
+  def __init__(self):
+    self._reasons: dict[tuple[int, int | None], list[Skipped]] = collections.defaultdict(list)
+
+  def add(self, death: _Death) -> None:
+    """Raises RuntimeError if it is no video's fault and happened too often."""
+    reasons = self._reasons[death.task.index, death.position]
+    reasons.append(death.reason)
+    if death.position is None and len(reasons) > _MAX_TRIES:
+      raise RuntimeError(f"{death.reason.reason}, {len(reasons)} times, and at none of its videos")
+
+  def blocked(self, task: Task) -> dict[int, Skipped]:
+    """Videos of a task that had all their tries."""
+    return {
+      position: reasons[-1]
+      for (index, position), reasons in self._reasons.items()
+      if index == task.index and position is not None and len(reasons) >= _MAX_TRIES
+    }
 
 
 def run_tasks(
@@ -51,15 +77,15 @@ def run_tasks(
     update: told, now and then, how many videos of unfinished tasks are done.
 
   Raises:
-    OSError, RuntimeError: a shard cannot be written, or a process does not even start.
+    OSError, RuntimeError: a shard cannot be written, or processes end at no video.
   """
   again: collections.deque[Task] = collections.deque()
-  deaths: dict[tuple[int, int], list[Skipped]] = collections.defaultdict(list)
-  for result in _run(collections.deque(tasks), num_workers, stall_s, {}, update):
+  deaths = _Deaths()
+  for result in _run(collections.deque(tasks), num_workers, stall_s, deaths, update):
     if isinstance(result, Outcome):
       yield result
     else:
-      deaths[result.task.index, result.position].append(result.reason)
+      deaths.add(result)
       again.append(result.task)
   while again:
     [result] = _run(collections.deque([again[0]]), 1, stall_s, deaths, update)
@@ -67,23 +93,14 @@ def run_tasks(
       again.popleft()
       yield result
     else:
-      deaths[result.task.index, result.position].append(result.reason)
-
-
-def _blocked(task: Task, deaths: Mapping[tuple[int, int], list[Skipped]]) -> dict[int, Skipped]:
-  """Videos of a task that had all their tries."""
-  return {
-    position: reasons[-1]
-    for (index, position), reasons in deaths.items()
-    if index == task.index and len(reasons) >= _MAX_TRIES
-  }
+      deaths.add(result)
 
 
 def _run(
   waiting: collections.deque[Task],
   num_workers: int,
   stall_s: float,
-  deaths: Mapping[tuple[int, int], list[Skipped]],
+  deaths: _Deaths,
   update: Callable[[int], None],
 ) -> Generator[Outcome | _Death, None, None]:
   """Runs every task once."""
@@ -97,7 +114,7 @@ def _run(
           stack.callback(idle[0].stop)
         busy.append(idle.pop())
         task = waiting.popleft()
-        busy[-1].begin(task, _blocked(task, deaths))
+        busy[-1].begin(task, deaths.blocked(task))
       multiprocessing.connection.wait([worker.connection for worker in busy], timeout=_WAKE_EVERY_S)
       for worker in tuple(busy):
         result = worker.result(stall_s)
@@ -141,9 +158,11 @@ class _Worker:
           raise message
         self._position, self._heard_s = message, time.monotonic()
     except (EOFError, ConnectionResetError):
+      self._process.join(_END_WITHIN_S)  # a process closes its files a little before it ends
       self.stop()
       return self._death("process ended", f"its process ended with {self._status()}")
-    if self._position is not None and time.monotonic() - self._heard_s > stall_s:
+    is_at_video = self._position is not None and self._position < len(self._task.videos)
+    if is_at_video and time.monotonic() - self._heard_s > stall_s:
       self.stop()
       return self._death("no progress", f"no record was made of it for {stall_s:g} s")
     return None
@@ -161,8 +180,8 @@ class _Worker:
     return f"status {status} ({signal.Signals(-status).name}{hint})"
 
   def _death(self, kind: str, reason: str) -> _Death:
-    if self._position is None:
-      raise RuntimeError(f"before it began with {self._task.shard}: {reason}")
+    if self._position is None or self._position == len(self._task.videos):
+      return _Death(self._task, None, Skipped("", kind, f"{self._task.shard}: {reason}"))
     item = self._task.videos[self._position]
     return _Death(self._task, self._position, Skipped(item.id, kind, f"{item.media}: {reason}"))
 
