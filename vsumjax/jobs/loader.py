@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -35,6 +36,7 @@ from vsumjax.types import InputError
 
 ROWS = ("bare PyAV", "pipeline, media", "pipeline, prepared")
 _STALL_S = 600.0
+_PADDING_BATCHES = 12  # of each process; Grain makes 2 * num_threads + 1 ahead
 # DEEVISum's example: one frame of 224 pixels a second (`peers.md` knows no other), 256 text tokens.
 PROMPT = PromptConfig(
   window=1,
@@ -78,8 +80,9 @@ def benchmark_loader(
 
   Every row reads the same videos once, in training's order, with `num_workers` processes (bare
   decoding hands whole files to as many). The pipeline starts with an empty store each time.
-  Processes have started when a clock does: the pipeline's first batches are padding, which no file
-  is read for, and the clock starts when the first of them arrives.
+  Processes have started when a clock does: each process of the pipeline begins with more batches of
+  padding, which no file is read for, than it may make ahead, and the clock starts when the first
+  one of each has arrived.
 
   Args:
     root: videos are made there where no manifest is given, and shards are prepared there.
@@ -165,29 +168,29 @@ def _count_frames(path: str) -> int:
 def _time_pipeline(task: Task, videos: Sequence[Video]) -> tuple[float, int]:
   """Seconds for one epoch in training's order, and its number of windows."""
   source = WindowSource(videos, task.prompt, task.tokenizer, targets="none")
-  num_batches = -(-len(source) // task.batch_size)
-  examples_of = functools.partial(
-    _examples_after_padding, GlobalOrder(len(source), 0), len(source), task
-  )
+  num_padding = task.num_workers * _PADDING_BATCHES
+  num_batches = num_padding + -(-len(source) // task.batch_size)
+  order = GlobalOrder(len(source), 0)
+  examples_of = functools.partial(_after_padding, order, num_padding, task.batch_size)
   batches = pipeline.batches_of(
-    source, examples_of, task.num_workers + num_batches, task.num_workers, task.num_threads
+    source, examples_of, num_batches, task.num_workers, task.num_threads
   )
-  next(batches)
-  start = time.perf_counter()
-  num_windows = sum(int((batch.example != PADDING_EXAMPLE).sum()) for batch in batches)
-  return time.perf_counter() - start, num_windows
+  with contextlib.closing(batches):
+    for _ in range(task.num_workers):
+      next(batches)
+    start = time.perf_counter()
+    rest = itertools.islice(batches, num_batches - task.num_workers)
+    num_windows = sum(int((batch.example != PADDING_EXAMPLE).sum()) for batch in rest)
+    return time.perf_counter() - start, num_windows  # before the processes are ended
 
 
-def _examples_after_padding(
-  order: GlobalOrder, num_examples: int, task: Task, index: int
-) -> np.ndarray:
-  """One batch of padding for each process, then an epoch."""
-  first = (index - task.num_workers) * task.batch_size
-  rows = np.arange(first, first + task.batch_size)
-  if first < 0:
-    return np.full(task.batch_size, PADDING_EXAMPLE)
-  inside = rows < num_examples
-  return np.where(inside, order.examples(np.where(inside, rows, 0)), PADDING_EXAMPLE)
+def _after_padding(order: GlobalOrder, num_padding: int, batch_size: int, index: int) -> np.ndarray:
+  """The examples of batch `index`: padding in the first `num_padding`, then one epoch."""
+  if index < num_padding:
+    return np.full(batch_size, PADDING_EXAMPLE)
+  rows = (index - num_padding) * batch_size + np.arange(batch_size)
+  examples = order.examples(rows)
+  return np.where(rows < order.num_examples, examples, PADDING_EXAMPLE)
 
 
 def _report(
