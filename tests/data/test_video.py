@@ -1,9 +1,10 @@
 import av
+import fsspec
 import numpy as np
 import pytest
 from media_files import write_media
 
-from vsumjax.data import video
+from vsumjax.data import audio, video
 from vsumjax.types import InputError
 
 # Ten seconds at 10 frames a second that grow brighter: frame n is grey 2 n + 20.
@@ -96,6 +97,23 @@ def test_rotated_picture_is_given_as_displayed(tmp_path):
   assert frame.shape == (64, 48, 3)
   assert frame[:28].mean() > 250  # what was on the left is at the top
   assert frame[36:].mean() < 5
+
+
+def test_video_at_a_url_is_read_as_a_file_is(tmp_path):
+  path = write_media(tmp_path / "steady.mp4", STEADY, np.zeros(160_000, np.float32))
+  fsspec.filesystem("memory").pipe("/bucket/steady.mp4", path.read_bytes())
+  url = "memory://bucket/steady.mp4"
+  assert video.probe(url) == video.probe(path)
+  times_s = [0.5, 4.0, 9.5]
+  np.testing.assert_array_equal(
+    list(video.iter_frames(url, times_s, (24, 32))),
+    list(video.iter_frames(path, times_s, (24, 32))),
+  )
+  assert greys(url, times_s[2:]) == greys(path, times_s[2:])
+  spans = np.array([[0.0, 5.0]])
+  assert audio.describe_spans(url, spans) == audio.describe_spans(path, spans) == ("silence",)
+  with pytest.raises(InputError, match=r"memory://bucket/none\.mp4: there is no such file"):
+    video.probe("memory://bucket/none.mp4")
 
 
 def test_descending_times_are_refused(tmp_path):
