@@ -2,7 +2,7 @@ import av
 import fsspec
 import numpy as np
 import pytest
-from media_files import write_media
+from media_files import write_media, write_picture
 
 from vsumjax.data import audio, video
 from vsumjax.types import InputError
@@ -189,6 +189,42 @@ def test_damaged_packets_are_passed_over_without_noise(tmp_path, capfd):
   path.write_bytes(data)
   assert len(greys(path, np.arange(0, 10, 0.5))) == 20
   assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["damaged.mp4", "damaged.ts"])
+def test_damaged_frames_are_the_same_each_time(tmp_path, name):
+  path = write_picture(tmp_path / name, frame_s=np.arange(100) / 10, size=(240, 320), gop=25)
+  data = np.frombuffer(path.read_bytes(), np.uint8).copy()
+  rng = np.random.default_rng(0)
+  damaged = rng.integers(len(data) // 10, len(data) * 9 // 10, 40)
+  data[damaged] = rng.integers(0, 256, len(damaged))
+  path.write_bytes(data.tobytes())
+  times_s = np.arange(0, 9.9, 0.1)
+  first, *others = (
+    b"".join(frame.tobytes() for frame in video.iter_frames(path, times_s, (48, 64)))
+    for _ in range(4)
+  )
+  assert all(other == first for other in others)
+
+
+def test_a_frame_is_deinterlaced_with_frames_of_its_size_alone(tmp_path):
+  """A broadcast may change its size at any frame."""
+  wide, narrow = (
+    write_picture(
+      tmp_path / f"{width}.mkv",
+      "mpeg2video",
+      frame_s=np.arange(3) / 25,
+      rate=25,
+      interlaced=True,
+      size=(48, width),
+    )
+    for width in (64, 32)
+  )
+  (_, first), (_, shown), (_, last) = video.iter_timed_frames(wide)
+  other = next(video.iter_timed_frames(narrow))[1]
+  alone = video._deinterlaced(None, shown, None).to_ndarray()
+  np.testing.assert_array_equal(video._deinterlaced(other, shown, other).to_ndarray(), alone)
+  assert not np.array_equal(video._deinterlaced(first, shown, last).to_ndarray(), alone)
 
 
 @pytest.mark.parametrize(
