@@ -138,6 +138,8 @@ def origin_s(container: av.container.InputContainer) -> float:
 def first_stream(path: Path, container: av.container.InputContainer, kind: str):
   """The first stream of a kind, "video" or "audio"; None without one. A cover is no video.
 
+  It is decoded in one thread: the same file always gives the same frames.
+
   Raises:
     InputError: no decoder knows its format.
   """
@@ -146,7 +148,9 @@ def first_stream(path: Path, container: av.container.InputContainer, kind: str):
       continue
     if stream.codec_context is None:
       raise InputError(f"{path}: its {kind} is in a format that cannot be decoded")
-    stream.thread_type = "AUTO"
+    # With more, what a decoder makes of damage differs from run to run; and where several files are
+    # read at once, as in training, more threads than cores only wait for each other.
+    stream.codec_context.thread_count = 1
     return stream
   return None
 
@@ -187,7 +191,8 @@ def packets_to_the_end(
   if not container.format.name.startswith(_LENGTH_IN_HEADER):
     return
   stated_s = (container.duration or 0) / av.time_base
-  if stated_s - end_s > _MISSING_TAIL_S:
+  # After a seek beyond the last packet there is none, and nothing is known.
+  if 0 < end_s < stated_s - _MISSING_TAIL_S:
     raise InputError(
       f"{path}: is cut off: {end_s:.1f} s of {stated_s:.1f} s are there; fetch the file again"
     )

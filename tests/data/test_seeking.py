@@ -122,6 +122,14 @@ def test_times_of_frames_are_those_of_their_packets(read_all, name):
   np.testing.assert_allclose(start_s - start_s[0], asked_s - asked_s[0], rtol=0, atol=half_s)
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_times_after_the_end_show_the_last_frame(read_all, name):
+  path, start_s, frames = read_all(name)
+  for time_s in (start_s[-1] + 0.8, start_s[-1] + 1.5, start_s[-1] + 500.0):
+    (frame,) = video.iter_frames(path, [time_s], (48, 64))
+    np.testing.assert_array_equal(frame, frames[-1])
+
+
 def test_a_first_frame_that_comes_too_late_sends_back_to_the_start(read_all, monkeypatch):
   path, start_s, frames = read_all("h264.mp4")
   seeks = []

@@ -1,9 +1,10 @@
 import av
+import fsspec
 import numpy as np
 import pytest
-from media_files import write_media
+from media_files import write_media, write_picture
 
-from vsumjax.data import video
+from vsumjax.data import audio, video
 from vsumjax.types import InputError
 
 # Ten seconds at 10 frames a second that grow brighter: frame n is grey 2 n + 20.
@@ -98,6 +99,23 @@ def test_rotated_picture_is_given_as_displayed(tmp_path):
   assert frame[36:].mean() < 5
 
 
+def test_video_at_a_url_is_read_as_a_file_is(tmp_path):
+  path = write_media(tmp_path / "steady.mp4", STEADY, np.zeros(160_000, np.float32))
+  fsspec.filesystem("memory").pipe("/bucket/steady.mp4", path.read_bytes())
+  url = "memory://bucket/steady.mp4"
+  assert video.probe(url) == video.probe(path)
+  times_s = [0.5, 4.0, 9.5]
+  np.testing.assert_array_equal(
+    list(video.iter_frames(url, times_s, (24, 32))),
+    list(video.iter_frames(path, times_s, (24, 32))),
+  )
+  assert greys(url, times_s[2:]) == greys(path, times_s[2:])
+  spans = np.array([[0.0, 5.0]])
+  assert audio.describe_spans(url, spans) == audio.describe_spans(path, spans) == ("silence",)
+  with pytest.raises(InputError, match=r"memory://bucket/none\.mp4: there is no such file"):
+    video.probe("memory://bucket/none.mp4")
+
+
 def test_descending_times_are_refused(tmp_path):
   path = write_media(tmp_path / "steady.mp4", STEADY)
   with pytest.raises(ValueError, match="ascending"):
@@ -171,6 +189,42 @@ def test_damaged_packets_are_passed_over_without_noise(tmp_path, capfd):
   path.write_bytes(data)
   assert len(greys(path, np.arange(0, 10, 0.5))) == 20
   assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("name", ["damaged.mp4", "damaged.ts"])
+def test_damaged_frames_are_the_same_each_time(tmp_path, name):
+  path = write_picture(tmp_path / name, frame_s=np.arange(100) / 10, size=(240, 320), gop=25)
+  data = np.frombuffer(path.read_bytes(), np.uint8).copy()
+  rng = np.random.default_rng(0)
+  damaged = rng.integers(len(data) // 10, len(data) * 9 // 10, 40)
+  data[damaged] = rng.integers(0, 256, len(damaged))
+  path.write_bytes(data.tobytes())
+  times_s = np.arange(0, 9.9, 0.1)
+  first, *others = (
+    b"".join(frame.tobytes() for frame in video.iter_frames(path, times_s, (48, 64)))
+    for _ in range(4)
+  )
+  assert all(other == first for other in others)
+
+
+def test_a_frame_is_deinterlaced_with_frames_of_its_size_alone(tmp_path):
+  """A broadcast may change its size at any frame."""
+  wide, narrow = (
+    write_picture(
+      tmp_path / f"{width}.mkv",
+      "mpeg2video",
+      frame_s=np.arange(3) / 25,
+      rate=25,
+      interlaced=True,
+      size=(48, width),
+    )
+    for width in (64, 32)
+  )
+  (_, first), (_, shown), (_, last) = video.iter_timed_frames(wide)
+  other = next(video.iter_timed_frames(narrow))[1]
+  alone = video._deinterlaced(None, shown, None).to_ndarray()
+  np.testing.assert_array_equal(video._deinterlaced(other, shown, other).to_ndarray(), alone)
+  assert not np.array_equal(video._deinterlaced(first, shown, last).to_ndarray(), alone)
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def iter_frames(
   That is the last frame that starts at or before the time; the first frame for earlier times, the
   last one for later times. Decoding starts at a key frame before the first time and stops at the
   last time, and only frames asked for are scaled. The same array is yielded again where two times
-  fall on one frame. Which others are asked for changes no bit of a frame.
+  fall on one frame. In a file without damage, which others are asked for changes no bit of a frame.
 
   A frame that is flagged as interlaced is deinterlaced by FFmpeg's bwdif with the frames beside it:
   what is shown is its first field, with the lines between filled in.
@@ -113,7 +113,8 @@ def iter_timed_frames(
 
   The first frame yielded is one that starts at or before `from_s`, or else the first of the file.
   Where key frames are marked and timed, decoding starts at one of them; elsewhere (raw streams,
-  MPEG program streams, GIF) at the beginning. The frames are the same, bit by bit.
+  MPEG program streams, GIF) at the beginning. The frames are the same, bit by bit, unless the file
+  is damaged: what a decoder makes up for what is missing depends on what it saw before.
 
   Raises:
     InputError: naming the file, as `probe`, or at the end a file that is cut off.
@@ -189,7 +190,12 @@ def _deinterlaced(
   """The frame itself where it is not interlaced."""
   if not shown.interlaced_frame:
     return shown
-  frames = [frame for frame in (before, shown, after) if frame is not None]
+  kind = (shown.width, shown.height, shown.format.name)
+  frames = [
+    frame
+    for frame in (before, shown, after)
+    if frame is not None and (frame.width, frame.height, frame.format.name) == kind
+  ]
   graph = av.filter.Graph()
   graph.link_nodes(
     graph.add_buffer(
