@@ -7,6 +7,7 @@ the same for any number of processes, workers and threads.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from vsumjax.data.augment import Augmentation, AugmentConfig
 from vsumjax.data.order import GlobalOrder, MixedOrder
 from vsumjax.data.reading import INPUTS
 from vsumjax.data.sets import DataSet
+from vsumjax.data.store import BusyError
 from vsumjax.data.windows import GIB, PADDING_EXAMPLE, WindowSource
 from vsumjax.types import Batch, InputError, TeacherTargets
 
@@ -169,15 +171,22 @@ class _BatchSource:
   def __getitem__(self, index: int) -> dict[str, Any]:
     examples = self._examples_of(index).tolist()
     changes = self._changes_of(index) if self._changes_of else [None] * len(examples)
-    rows = [
-      self._source.padding()
-      if example == PADDING_EXAMPLE
-      else self._source.example(example, change)
-      for example, change in zip(examples, changes, strict=True)
-    ]
+    made: dict[int, dict[str, Any]] = {}
+    # What another thread or process is decoding comes last: there is else to do meanwhile.
+    for wait in (False, True):
+      for row, (example, change) in enumerate(zip(examples, changes, strict=True)):
+        if row not in made:
+          with contextlib.suppress(BusyError):
+            made[row] = self._row(example, change, wait)
+    rows = [made[row] for row in range(len(examples))]
     batch = {name: np.stack([row[name] for row in rows]) for name in rows[0] if name != "teachers"}
     teachers = zip(*(row["teachers"] for row in rows), strict=True)
     return batch | {"teachers": tuple(np.stack(logits) for logits in teachers)}
+
+  def _row(self, example: int, change: Augmentation | None, wait: bool) -> dict[str, Any]:
+    if example == PADDING_EXAMPLE:
+      return self._source.padding()
+    return self._source.example(example, change, wait=wait)
 
 
 def _iterate(batches: _BatchSource, num_workers: int, num_threads: int) -> Iterator[Batch]:

@@ -142,9 +142,10 @@ def iter_frames(
 class MediaSegments:
   """The segments of a video that is decoded when first needed, in blocks that a store keeps."""
 
-  def __init__(self, item: Video, view: View, store: DecodedStore, name: str):
-    """`name` tells the video from others in the store."""
-    self._item, self._view, self._store, self._name = item, view, store, name
+  def __init__(self, item: Video, view: View, store: DecodedStore, name: str, wait: bool = True):
+    """`name` tells the video from others in the store; `wait` is that of `DecodedStore.get`."""
+    self._item, self._view = item, view
+    self._store, self._name, self._wait = store, name, wait
     self._span_s_N2 = spans_of(item, view.prompt)
 
   def frames(self, first: int, stop: int, shift_N: np.ndarray) -> np.ndarray:
@@ -162,7 +163,7 @@ class MediaSegments:
     return frames_NFS[np.arange(stop - first), :, shift_N]
 
   def texts(self, first: int, stop: int) -> list[prompt.SegmentText]:
-    packed = self._store.get(f"{self._name}-texts", self._pack_texts)
+    packed = self._store.get(f"{self._name}-texts", self._pack_texts, wait=self._wait)
     bounds = np.frombuffer(packed, np.int64, count=len(self._span_s_N2) + 1)[first : stop + 1]
     return [
       prompt.SegmentText(*msgpack.unpackb(packed[start:end]))
@@ -190,7 +191,7 @@ class MediaSegments:
       view = self._view
       return np.stack(list(iter_frames(self._item, span_s_N2, view.prompt, view.time_shifts)))
 
-    return self._store.get(f"{self._name}-frames-{start}", decode)
+    return self._store.get(f"{self._name}-frames-{start}", decode, wait=self._wait)
 
   def _pack_texts(self) -> bytes:
     """Where each segment's text starts and ends, i64[N + 1], and the texts one after the other."""

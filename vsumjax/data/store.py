@@ -27,6 +27,10 @@ _OWNER = ".owner"
 _NUM_LOCKS = 1024  # two values that share one are made one after the other, nothing worse
 
 
+class BusyError(Exception):
+  """Somebody else is making the value."""
+
+
 class DecodedStore:
   """Values by name, up to a number of bytes, the least recently used ones dropped first.
 
@@ -48,19 +52,22 @@ class DecodedStore:
   def used_bytes(self) -> int:
     return sum(size for _, size, _ in self._values())
 
-  def get(self, name: str, make: Callable[[], np.ndarray | bytes]) -> memoryview:
+  def get(
+    self, name: str, make: Callable[[], np.ndarray | bytes], *, wait: bool = True
+  ) -> memoryview:
     """The bytes of `name`, read-only; `make` makes them if they are not kept.
 
     A value larger than the store is handed out and not kept.
 
     Raises:
       InputError: the disk is full.
+      BusyError: another thread or process is making the value, if it is not to be waited for.
     """
     path = self.folder / name
     value = _map(path)
     if value is not None:
       return value
-    with self._locked(name):
+    with self._locked(name, wait):
       value = _map(path)  # somebody may have made it meanwhile
       return self._keep(path, make()) if value is None else value
 
@@ -98,11 +105,14 @@ class DecodedStore:
             yield stat.st_mtime_ns, stat.st_size, entry.path
 
   @contextlib.contextmanager
-  def _locked(self, name: str) -> Iterator[None]:
+  def _locked(self, name: str, wait: bool) -> Iterator[None]:
     number = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=2).digest()) % _NUM_LOCKS
     # A lock of an open file also tells threads apart, as each opens the file for itself.
     with (self.folder / f".lock-{number}").open("wb") as file:
-      fcntl.flock(file, fcntl.LOCK_EX)
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError:
+        raise BusyError(name) from None
       yield
 
   def __getstate__(self):

@@ -100,11 +100,19 @@ class WindowSource:
     return self.example(example)
 
   def example(
-    self, example: int, augmentation: augment.Augmentation | None = None
+    self,
+    example: int,
+    augmentation: augment.Augmentation | None = None,
+    *,
+    wait: bool = True,
   ) -> dict[str, Any]:
-    """One example, its frames changed by `augmentation` if there is one."""
+    """One example, its frames changed by `augmentation` if there is one.
+
+    Raises:
+      BusyError: somebody else is decoding its video, if that is not to be waited for.
+    """
     index, first = self.window(example)
-    frames, texts = self._read(index, first, augmentation)
+    frames, texts = self._read(index, first, augmentation, wait)
     title = "" if "text" in self._view.without else self.videos[index].title
     targets_NC, weight_N = self._targets_of(index, first)
     return {
@@ -156,19 +164,21 @@ class WindowSource:
   def _config(self) -> prompt.PromptConfig:
     return self._view.prompt
 
-  def _segments(self, index: int) -> reading.MediaSegments | reading.PreparedSegments:
+  def _segments(
+    self, index: int, wait: bool = True
+  ) -> reading.MediaSegments | reading.PreparedSegments:
     item = self.videos[index]
     if item.prepared is None:
-      return reading.MediaSegments(item, self._view, self._store, str(index))
+      return reading.MediaSegments(item, self._view, self._store, str(index), wait)
     prepared = self._prepared[item.prepared.shard.parent]
     reader = prepared.reader(item.prepared.shard)
     return reading.PreparedSegments(item, self._view, prepared.info.time_shifts, reader)
 
   def _read(
-    self, index: int, first: int, augmentation: augment.Augmentation | None
+    self, index: int, first: int, augmentation: augment.Augmentation | None, wait: bool
   ) -> tuple[np.ndarray, Sequence[prompt.SegmentText]]:
     """u8[N, F, h, w, 3] and the texts of the window that starts at segment `first`."""
-    window, found = self._config.window, self._segments(index)
+    window, found = self._config.window, self._segments(index, wait)
     stop = min(first + window, len(self.spans(index)))
     if "frames" in self._view.without:
       return np.zeros((window, *self._view.frames_shape), np.uint8), found.texts(first, stop)
