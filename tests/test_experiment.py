@@ -283,3 +283,34 @@ def test_a_run_that_is_refused_makes_no_workdir(make_config, teacher, tmp_path):
   with pytest.raises(InputError):
     run_training(config, tmp_path / "new", lambda *update: None)
   assert list(tmp_path.iterdir()) == []
+
+
+def test_training_never_meets_a_video_of_another_split(make_config, other_corpus):
+  """Two data sets, three epochs of each: every training window, and no held-out one."""
+  sets = [
+    {"manifest": other_corpus(title), "weight": weight} for title, weight in (("", 3), ("B", 1))
+  ]
+  experiment = build_experiment(make_config(**{"data.sets": sets}))
+  source = experiment.training_source()
+  examples = experiment.training_order(source).examples(np.arange(4 * 3 * len(source)))
+  met = {(v.split, v.title, v.id) for v in (source.videos[source.window(e)[0]] for e in examples)}
+  videos = manifest.load_manifest(sets[0]["manifest"]).videos
+  assert {v.split for v in videos} == {"train", "validation", "test"}
+  assert {(split, id) for split, _, id in met} == {
+    (v.split, v.id) for v in videos if v.split == "train"
+  }
+  assert len(met) == 2 * len({id for _, _, id in met})
+  assert set(examples.tolist()) == set(range(len(source)))
+
+
+def test_a_split_that_one_data_set_lacks_is_read_from_the_others(
+  make_config, other_corpus, tmp_path
+):
+  videos = manifest.load_manifest(other_corpus("B")).of_split("train")
+  manifest.save_manifest(tmp_path / "train_only.jsonl", videos)
+  sets = [{"manifest": other_corpus("C")}, {"manifest": str(tmp_path / "train_only.jsonl")}]
+  experiment = build_experiment(make_config(**{"data.sets": sets}))
+  assert {v.title for v in experiment.source("validation").videos} == {"C"}
+  assert {v.title for v in experiment.source("train").videos} == {"B", "C"}
+  with pytest.raises(InputError, match="no video of split 'dev'"):
+    experiment.source("dev")

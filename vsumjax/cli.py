@@ -195,7 +195,11 @@ def _add_summarize(commands) -> argparse.ArgumentParser:
   parser.add_argument("--out", required=True, type=Path, help="folder of the results")
   parser.add_argument("--share", type=float, default=0.15, help="of the video's length (0.15)")
   parser.add_argument("--title", default="", help="default: the file's name")
-  parser.add_argument("--transcript", type=Path, help="SRT; default: FILE.srt if it is there")
+  parser.add_argument(
+    "--transcript",
+    type=Path,
+    help="SRT, WebVTT or Whisper's JSON; default: the one beside the video, if there is one",
+  )
   parser.set_defaults(run=_summarize)
   return parser
 
@@ -355,6 +359,8 @@ def _quiet(verbose: bool) -> None:
   if verbose:
     return
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+  # Grain leaves the last batches of its workers to this process, which removes them and complains.
+  os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker")
   warnings.simplefilter("ignore")
   logging.disable(logging.WARNING)
 

@@ -4,10 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from three_videos import CONFIG, NUM_EXAMPLES
 
 from vsumjax.data import pipeline, prompt, teacher_cache
-from vsumjax.data.order import GlobalOrder
+from vsumjax.data.augment import AugmentConfig
+from vsumjax.data.order import GlobalOrder, MixedOrder, Part
 from vsumjax.data.pipeline import sequential_batches, training_batches
 from vsumjax.data.sets import DataSet
 from vsumjax.data.windows import WindowSource
@@ -80,6 +83,58 @@ def test_the_stream_does_not_depend_on_workers_and_threads(source):
   expected = list(train(source, num_threads=0))
   assert_same(expected, train(source, num_threads=3))
   assert_same(expected, train(source, num_workers=2))
+
+
+def mixed(source, **kwargs):
+  """A stream with all that training may do: two data sets mixed, frames changed."""
+  parts = [Part(5, 2), Part(NUM_EXAMPLES - 5, 1)]  # two videos and one
+  augment = AugmentConfig(crop=0.6, flip=0.5, jitter=0.3)
+  defaults = {"batch_size": 4, "start_step": 0, "num_steps": 6, "num_threads": 2}
+  return training_batches(
+    source, MixedOrder(parts, 5), augment=augment, augment_seed=7, **defaults | kwargs
+  )
+
+
+def grid(*pairs, marks=()):
+  return [pytest.param(*pair, marks=marks) for pair in pairs]
+
+
+@pytest.mark.parametrize(
+  ("process_count", "num_workers"),
+  [
+    *grid((1, 0), (2, 0), (4, 0), (1, 3), (2, 2)),
+    *grid((1, 2), (2, 3), (4, 2), (4, 3), marks=pytest.mark.long),
+  ],
+)
+def test_global_batches_are_the_same_on_any_machines(source, process_count, num_workers):
+  parts = [
+    mixed(source, process_index=p, process_count=process_count, num_workers=num_workers)
+    for p in range(process_count)
+  ]
+  expected = list(mixed(source, num_threads=0))
+  assert_same(expected, concatenated(parts))
+  plain = list(train(source, num_threads=0))
+  assert not np.array_equal(expected[0].frames, plain[0].frames)
+
+
+@given(
+  num_examples=st.integers(1, 60),
+  batch_size=st.sampled_from([4, 8, 12]),
+  counts=st.lists(st.sampled_from([1, 2, 4]), min_size=1, max_size=6),
+  seed=st.integers(0, 2**40),
+)
+def test_three_epochs_are_exact_whatever_restarts_there_are(num_examples, batch_size, counts, seed):
+  """Every few steps the run goes on with another number of processes."""
+  order = GlobalOrder(num_examples, seed)
+  num_steps = -(-3 * num_examples // batch_size)
+  seen = []
+  for step in range(num_steps):
+    process_count = counts[step % len(counts)]
+    for p in range(process_count):
+      rows = pipeline._process_rows(batch_size, p, process_count)
+      seen += pipeline._training_examples(order, step, batch_size, rows, 0).tolist()
+  epochs = np.array(seen[: 3 * num_examples]).reshape(3, num_examples)
+  assert np.array_equal(np.sort(epochs), np.tile(np.arange(num_examples), (3, 1)))
 
 
 @pytest.mark.parametrize("start_step", [1, 4, 5])

@@ -41,6 +41,8 @@ def folder(corpus, tmp_path_factory):
   shutil.copytree(corpus, demo / "corpus")
   shutil.copy(corpus / "tokenizer.model", demo / "tokenizer.model")
   shutil.copy(corpus / "media" / "test_000.mp4", folder / "talk.mp4")
+  (folder / "my_videos").mkdir()
+  shutil.copy(corpus / "media" / "test_001.mp4", folder / "my_videos" / "talk_2.mp4")
   return folder
 
 
