@@ -257,15 +257,6 @@ def test_samples_that_are_no_numbers_are_silent(tmp_path):
   assert audio.describe_spans(path, np.array([[0.0, 2.0]])) == ("noise",)
 
 
-def test_a_video_is_summed_up_without_repeats():
-  phrases = ("silence", "noise", "noise", "silence", "noise")
-  assert audio.summarize_heard(phrases, segments.cut(10.0, 2.0)) == (
-    audio.Heard("silence", ((0.0, 2.0), (6.0, 8.0))),
-    audio.Heard("noise", ((2.0, 6.0), (8.0, 10.0))),
-  )
-  assert audio.summarize_heard((), np.zeros((0, 2))) == ()
-
-
 def test_descriptions_do_not_depend_on_the_overall_volume(tmp_path):
   samples = np.concatenate([noise(2, 0.02), noise(2, 0.1), tone(2, 0.02)])
   spans = segments.cut(6.0, 2.0) + np.array([0.1, -0.1])
@@ -310,9 +301,6 @@ def test_real_clips(clips):
     assert set(told) <= set(audio.PHRASES) - {audio.NO_SOUND}
     kind = "music" if "bunny" in name else "speech"  # an orchestra, a narrator
     assert sum(kind in phrase for phrase in told) > 0.6 * len(told)
-    heard_at = [span for entry in audio.summarize_heard(told, segments.cut(seconds, 2.0))
-                for span in entry.span_s]  # fmt: skip
-    assert sum(end_s - start_s for start_s, end_s in heard_at) == pytest.approx(seconds)
   spans = segments.cut(10.0, 2.0)
   told = audio.describe_spans(clips / "bikes_10s_no_audio.mp4", spans)
   assert told == (audio.NO_SOUND,) * 5

@@ -108,6 +108,7 @@ def test_text_is_text(saved_page):
   assert content.find("h1")[0][1] == nasty
   assert content.find("title")[0][1].startswith(nasty)
   assert content.find("tr", "row")[0][1].count(nasty) == 2
+  assert content.find("p", "sounds")[0][1] == f"Heard: {nasty} 0:00 – 0:11.5"
   assert content.find("footer")[0][1].count(nasty) == 2
 
 

@@ -14,6 +14,11 @@ def test_a_summary_adds_up(make_summary):
   np.testing.assert_array_equal(summary.starts_in_summary_s_N, [np.nan, 0, np.nan, 2, 4])
 
 
+def test_what_is_heard_is_told_without_repeats(make_summary):
+  summary = make_summary(heard=("noise", "noise", "", "noise", "tone"))
+  assert summary.sounds == {"noise": [(0, 4), (6, 8)], "tone": [(8, 11.5)]}
+
+
 def test_lengths_must_agree(make_summary):
   with pytest.raises(ValueError, match="differ in length"):
     make_summary(said=("",))
@@ -32,6 +37,11 @@ def test_scores_json_holds_everything(tmp_path, make_summary):
     "share_reached": 7.5 / 11.5,
     "summary_s": 7.5,
     "model": {"parameters_digest": "9f0c"},
+    "sounds": {
+      "silence": [[0, 2], [4, 6], [8, 11.5]],
+      "loud tone": [[2, 4]],
+      "quiet noise": [[6, 8]],
+    },
   }
   assert len(segments) == 5
   assert segments[1] == {

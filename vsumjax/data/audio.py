@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import av
 import numpy as np
@@ -43,14 +42,6 @@ PHRASES = (
   ),
 )
 """All that `describe_spans` may say of a piece of sound, for the corpus of a tokenizer."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Heard:
-  """A phrase, and where in a video it is heard: starts and ends in seconds, ascending."""
-
-  phrase: str
-  span_s: tuple[tuple[float, float], ...]
 
 
 def iter_audio(path: media.Path) -> Iterator[np.ndarray]:
@@ -166,22 +157,6 @@ def describe_spans(path: media.Path, span_s_N2: np.ndarray) -> tuple[str, ...]:
   return tuple(
     _THEN.join(dict.fromkeys(itertools.islice(phrases, len(piece_s_J2)))) for piece_s_J2 in pieces
   )
-
-
-def summarize_heard(phrases: Sequence[str], span_s_N2: np.ndarray) -> tuple[Heard, ...]:
-  """What is heard in a whole video, each phrase once, in the order in which they are first heard.
-
-  As the audio summary of DEEVISum (arXiv 2504.21831), that merges what is repeated. Spans that
-  touch become one: ("silence", "noise", "noise") over [0, 2), [2, 4), [4, 6) are silence from 0 to
-  2 and noise from 2 to 6.
-  """
-  heard: dict[str, list[tuple[float, float]]] = {}
-  for phrase, (start_s, end_s) in zip(phrases, np.asarray(span_s_N2).tolist(), strict=True):
-    spans = heard.setdefault(phrase, [])
-    if spans and spans[-1][1] == start_s:
-      start_s = spans.pop()[0]
-    spans.append((start_s, end_s))
-  return tuple(Heard(phrase, tuple(spans)) for phrase, spans in heard.items())
 
 
 def _cut(start_s: float, end_s: float) -> np.ndarray:

@@ -69,6 +69,7 @@ def save_page(
       duration=clock(summary.duration_s),
       length=clock(summary.length_s),
       segments=_segments(summary, low, high),
+      sounds=_sounds(summary),
       plot=(_PLOT_WIDTH, _PLOT_HEIGHT),
       levels=[(level, 1 - (level - low) / (high - low)) for level in _levels(low, high)],
       video_name=Path(video_path).name,
@@ -108,6 +109,14 @@ def _segments(summary: Summary, low: int, high: int) -> list[_Segment]:
     )
     for (start_s, end_s), score, exit_index, said, heard, is_selected, at_s in rows
   ]
+
+
+def _sounds(summary: Summary) -> str:
+  """What is heard in the whole video in one line."""
+  return "; ".join(
+    f"{phrase} {', '.join(f'{clock(start_s)} – {clock(end_s)}' for start_s, end_s in spans)}"
+    for phrase, spans in summary.sounds.items()
+  )
 
 
 def _levels(low: int, high: int) -> range:

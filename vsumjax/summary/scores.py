@@ -50,6 +50,23 @@ class Summary:
     return self.length_s / self.duration_s
 
   @property
+  def sounds(self) -> dict[str, list[tuple[float, float]]]:
+    """Each phrase of what is heard, and from when to when, in seconds: repeats are merged.
+
+    As DEEVISum's audio summary (arXiv 2504.21831). ("silence", "noise", "noise") in [0, 2), [2, 4),
+    [4, 6) is {"silence": [(0, 2)], "noise": [(2, 6)]}; segments without a phrase are left out.
+    """
+    sounds: dict[str, list[tuple[float, float]]] = {}
+    for phrase, (start_s, end_s) in zip(
+      self.heard, np.asarray(self.scores.span_s).tolist(), strict=True
+    ):
+      spans = sounds.setdefault(phrase, [])
+      if spans and spans[-1][1] == start_s:
+        start_s = spans.pop()[0]
+      spans.append((start_s, end_s))
+    return {phrase: spans for phrase, spans in sounds.items() if phrase}
+
+  @property
   def starts_in_summary_s_N(self) -> Array:
     """f64[N]: when each chosen segment begins in the summary; NaN for the others."""
     selected_N = np.asarray(self.selected_N)
@@ -67,6 +84,7 @@ def save_scores(path: str | os.PathLike[str], summary: Summary) -> None:
       {"schema": 1, "media": "talk.mp4", "title": "A talk", "duration_s": 61.3,
        "share_asked": 0.15, "share_reached": 0.13, "summary_s": 8.0,
        "model": {"parameters_digest": "9f0c..."},
+       "sounds": {"quiet speech": [[0.0, 12.0], [40.0, 61.3]], ...},
        "segments": [{"start_s": 0.0, "end_s": 2.0, "score": 3.71, "exit": 1, "selected": true,
                      "said": "good morning", "heard": "quiet speech"}, ...]}
 
@@ -104,6 +122,7 @@ def save_scores(path: str | os.PathLike[str], summary: Summary) -> None:
     "share_reached": summary.share_reached,
     "summary_s": summary.length_s,
     "model": dict(summary.model),
+    "sounds": summary.sounds,
     "segments": segments,
   }
   text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
