@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = {
   "types": 0,
   "files": 0,
+  "processes": 0,
   "progress": 0,
   "sharding": 1,
   "media": 1,

@@ -67,6 +67,11 @@ def test_jitter_keeps_grey_grey_and_moves_brightness_both_ways():
   assert 68 < min(means) < 80 and 120 < max(means) < 132
 
 
+def test_shifts_asked_again_are_the_same():
+  changes = Augmentation(FULL, 0, 0, 0)
+  assert changes.shifts(8).tolist() == changes.shifts(8).tolist()
+
+
 def test_every_shift_is_drawn():
   drawn = [tuple(Augmentation(FULL, 0, 0, row).shifts(2)) for row in range(300)]
   assert {shift for pair in drawn for shift in pair} == set(range(5))

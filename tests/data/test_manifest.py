@@ -60,6 +60,8 @@ def test_split_is_found_or_the_known_ones_are_named(folder):
     ({"id": "a", "title": "", "split": "train"}, "lacks the field 'media', and without it"),
     (LINE | {"sounds": "none.vtt"}, "sounds: there is no file"),
     (LINE | {"duration_s": 0}, "duration_s: must be a number of seconds above 0"),
+    (LINE | {"duration_s": 10**400}, "duration_s: must be a number of seconds above 0"),
+    (LINE | {"title": "half \ud800"}, "title: half a character"),
     (LINE | {"edges_s": [0]}, "edges_s: must be a list of two or more numbers"),
     (LINE | {"edges_s": [0, 2, 2]}, "edges_s: must ascend from 0 or later"),
     (LINE | {"edges_s": [-1, 2]}, "edges_s: must ascend from 0 or later"),

@@ -85,10 +85,15 @@ def test_the_stream_does_not_depend_on_workers_and_threads(source):
   assert_same(expected, train(source, num_workers=2))
 
 
+@pytest.fixture(scope="module")
+def shifting(videos, tokenizer):
+  return WindowSource(videos, CONFIG, tokenizer, targets="histogram", time_shifts=3)
+
+
 def mixed(source, **kwargs):
   """A stream with all that training may do: two data sets mixed, frames changed."""
   parts = [Part(5, 2), Part(NUM_EXAMPLES - 5, 1)]  # two videos and one
-  augment = AugmentConfig(crop=0.6, flip=0.5, jitter=0.3)
+  augment = AugmentConfig(crop=0.6, flip=0.5, jitter=0.3, time_shifts=3)
   defaults = {"batch_size": 4, "start_step": 0, "num_steps": 6, "num_threads": 2}
   return training_batches(
     source, MixedOrder(parts, 5), augment=augment, augment_seed=7, **defaults | kwargs
@@ -106,15 +111,24 @@ def grid(*pairs, marks=()):
     *grid((1, 2), (2, 3), (4, 2), (4, 3), marks=pytest.mark.long),
   ],
 )
-def test_global_batches_are_the_same_on_any_machines(source, process_count, num_workers):
+def test_global_batches_are_the_same_on_any_machines(source, shifting, process_count, num_workers):
   parts = [
-    mixed(source, process_index=p, process_count=process_count, num_workers=num_workers)
+    mixed(shifting, process_index=p, process_count=process_count, num_workers=num_workers)
     for p in range(process_count)
   ]
-  expected = list(mixed(source, num_threads=0))
+  expected = list(mixed(shifting, num_threads=0))
   assert_same(expected, concatenated(parts))
   plain = list(train(source, num_threads=0))
   assert not np.array_equal(expected[0].frames, plain[0].frames)
+
+
+def test_what_others_decode_changes_nothing(videos, tokenizer):
+  """Every thread wants every video at once, so that rows are put off and come later."""
+  kinds = {"targets": "histogram", "time_shifts": 3}
+  expected = list(mixed(WindowSource(videos, CONFIG, tokenizer, **kinds), num_threads=0))
+  for _ in range(3):
+    fresh = WindowSource(videos, CONFIG, tokenizer, **kinds)
+    assert_same(expected, mixed(fresh, num_threads=4))
 
 
 @given(
@@ -175,6 +189,22 @@ def test_a_batch_that_does_not_divide_is_refused(source):
 def test_targets_nobody_knows_are_refused():
   with pytest.raises(InputError, match=r"data\.targets"):
     pipeline.DataConfig(sets=(DataSet("m"),), targets="none")
+
+
+@pytest.mark.parametrize(
+  ("wrong", "told"),
+  [
+    ({"num_workers": -1}, r"data\.num_workers"),
+    ({"num_threads": -1}, r"data\.num_threads"),
+    ({"cache_bytes": -1}, r"data\.cache_bytes"),
+    ({"without": ("audio",)}, r"data\.without"),
+    ({"sets": ()}, r"data\.sets"),
+    ({"sets": (DataSet("a", 10**9), DataSet("b", 1))}, r"data\.sets: the weights"),
+  ],
+)
+def test_impossible_values_are_refused_by_key(wrong, told):
+  with pytest.raises(InputError, match=told):
+    pipeline.DataConfig(**{"sets": (DataSet("m"),)} | wrong)
 
 
 @pytest.fixture

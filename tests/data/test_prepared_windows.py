@@ -94,8 +94,14 @@ def test_shards_of_another_prompt_or_cut_are_refused(prepared, tokenizer, tmp_pa
     WindowSource(items, CONFIG, tokenizer, time_shifts=3)
   WindowSource(items, dataclasses.replace(CONFIG, window=1, text_tokens=70), tokenizer)
   moved = [dataclasses.replace(items[0], prepared=items[1].prepared)]
-  with pytest.raises(InputError, match=r"shard-00000.*is segment 0 of video 'v1', not .* of 'v0'"):
+  with pytest.raises(InputError, match=r"shard-00000.*is segment 0 of video 'v1' at .* of 'v0'"):
     WindowSource(moved, CONFIG, tokenizer)[0]
+  halved = dataclasses.replace(items[0], edges_s=(0.0, 0.5, 5.0))
+  with pytest.raises(InputError, match=r"at \(0\.0, 1\.0\), not .* at \(0\.0, 0\.5\)"):
+    WindowSource([halved], CONFIG, tokenizer)[0]
+  beyond = dataclasses.replace(items[0].prepared, first=10**6)
+  with pytest.raises(InputError, match="the manifest is not that of the shards"):
+    WindowSource([dataclasses.replace(items[0], prepared=beyond)], CONFIG, tokenizer)[0]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

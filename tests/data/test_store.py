@@ -5,15 +5,18 @@ import multiprocessing
 import os
 import pathlib
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 
 import numpy as np
 import pytest
 
-from vsumjax.data.store import DecodedStore
+from vsumjax.data.store import BusyError, DecodedStore
 from vsumjax.types import InputError
 
 
@@ -85,7 +88,7 @@ def test_processes_share_it_and_only_the_first_removes_it():
 def test_it_goes_with_its_process_and_what_a_killed_one_left_goes_with_the_next(temporary_folder):
   code = (
     f"import tempfile; tempfile.tempdir = {str(temporary_folder)!r}\n"
-    "from vsumjax.data.store import DecodedStore\n"
+    "from vsumjax.data.store import BusyError, DecodedStore\n"
     "import sys, time\n"
     "store = DecodedStore(100); store.get('a', lambda: b'1'); print(store.folder, flush=True)\n"
     "time.sleep(float(sys.argv[1]))"
@@ -103,6 +106,43 @@ def test_it_goes_with_its_process_and_what_a_killed_one_left_goes_with_the_next(
   DecodedStore(100)
   assert not pathlib.Path(left).is_dir()
   assert living.folder.is_dir()
+
+
+def _make_stores(folder, number):
+  tempfile.tempdir = folder
+  stores = [DecodedStore(100) for _ in range(number)]
+  return [bytes(store.get("a", lambda: b"1")) for store in stores] == [b"1"] * number
+
+
+def test_processes_that_start_at_once_take_nothing_from_each_other(temporary_folder):
+  spawn = multiprocessing.get_context("spawn")
+  with concurrent.futures.ProcessPoolExecutor(4, mp_context=spawn) as pool:
+    assert all(pool.map(_make_stores, [str(temporary_folder)] * 12, [40] * 12))
+
+
+def test_a_folder_that_is_gone_is_told():
+  store = DecodedStore(100)
+  shutil.rmtree(store.folder)
+  with pytest.raises(InputError, match="cannot keep decoded frames: No such file"):
+    store.get("a", lambda: b"1")
+
+
+def test_what_others_are_making_need_not_be_waited_for():
+  store, begun, go_on = DecodedStore(100), threading.Event(), threading.Event()
+
+  def slow():
+    begun.set()
+    go_on.wait()
+    return b"1"
+
+  with concurrent.futures.ThreadPoolExecutor(1) as pool:
+    made = pool.submit(store.get, "a", slow)
+    begun.wait()
+    with pytest.raises(BusyError):
+      store.get("a", lambda: b"2", wait=False)
+    go_on.set()
+    assert bytes(made.result()) == b"1"
+  assert bytes(store.get("a", lambda: b"2", wait=False)) == b"1"
 
 
 def test_a_full_disk_is_told(monkeypatch):

@@ -46,15 +46,20 @@ class Augmentation:
     """The draws depend on nothing but the arguments; `row` is that of the global batch."""
     self._config = config
     key = hashlib.blake2b(f"{seed}:{step}:{row}".encode(), digest_size=16).digest()
-    self._rng = np.random.Generator(np.random.Philox(key=int.from_bytes(key)))
-    side = self._rng.uniform(config.crop, 1.0)
-    self._box = (*self._rng.uniform(0.0, 1.0 - side, 2), side)
-    self._is_flipped = self._rng.random() < config.flip
-    self._factors = self._rng.uniform(1 - config.jitter, 1 + config.jitter, 3).astype(np.float32)
+    rng = np.random.Generator(np.random.Philox(key=int.from_bytes(key)))
+    side = rng.uniform(config.crop, 1.0)
+    self._box = (*rng.uniform(0.0, 1.0 - side, 2), side)
+    self._is_flipped = rng.random() < config.flip
+    self._factors = rng.uniform(1 - config.jitter, 1 + config.jitter, 3).astype(np.float32)
+    self._shift_seed = int(rng.integers(2**63))
 
   def shifts(self, num_segments: int) -> np.ndarray:
-    """Which of `time_shifts` places the frames of each segment are taken from. i64[N]."""
-    return self._rng.integers(self._config.time_shifts, size=num_segments)
+    """Which of `time_shifts` places the frames of each segment are taken from. i64[N].
+
+    Asked again, it answers the same.
+    """
+    rng = np.random.default_rng(self._shift_seed)
+    return rng.integers(self._config.time_shifts, size=num_segments)
 
   def frames(self, frames_NFHW3: np.ndarray) -> np.ndarray:
     """Changed frames, u8 and of the same shape."""

@@ -24,9 +24,9 @@ import difflib
 import hashlib
 import itertools
 import json
-import math
 import os
 import pathlib
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -41,6 +41,7 @@ _FILES = ("media", "transcript", "sounds")
 _FIELDS = (*_REQUIRED, *_FILES, "labels", "duration_s", "edges_s", "prepared")
 _LABEL_FIELDS = ("unit_s", "levels")
 _PREPARED_FIELDS = ("shard", "first")
+_LARGEST = sys.float_info.max
 _TFDS_INFO = "dataset_info.json"
 _IN_FOLDER = "manifest.jsonl"
 
@@ -237,6 +238,8 @@ def _parse_video(
     value = record.get(field, "-")
     if not isinstance(value, str) or (field != "title" and not value.strip()):
       raise InputError(f"{where}: {field}: must be a non-empty string, is {_short(value)}")
+    if not value.isascii() and any("\ud800" <= letter <= "\udfff" for letter in value):
+      raise InputError(f"{where}: {field}: half a character, {_short(value)}; write it whole")
   files = {
     field: _locate(f"{where}: {field}", record[field], folder, check_files)
     for field in _FILES
@@ -269,7 +272,8 @@ def _locate(where: str, name: str, folder: pathlib.Path, check_files: bool) -> L
 
 
 def _is_number(value: Any) -> bool:
-  return type(value) in (int, float) and math.isfinite(value)
+  # An integer of any length is JSON, and may be too large for a float.
+  return type(value) in (int, float) and -_LARGEST <= value <= _LARGEST
 
 
 def _parse_duration(where: str, value: Any) -> float | None:
@@ -308,7 +312,7 @@ def parse_labels(where: str, record: Any) -> Labels:
   """The labels that a line's `labels` holds. Raises InputError that starts with `where`."""
   _check_fields(where, record, _LABEL_FIELDS, _LABEL_FIELDS)
   unit_s, rows = record["unit_s"], record["levels"]
-  if type(unit_s) not in (int, float) or not 0 < unit_s < math.inf:
+  if not _is_number(unit_s) or unit_s <= 0:
     raise InputError(f"{where}.unit_s: must be a number of seconds above 0, is {_short(unit_s)}")
   if not isinstance(rows, list) or not rows or not all(isinstance(row, list) for row in rows):
     raise InputError(f"{where}.levels: must be a list with one list of levels an annotator")

@@ -100,7 +100,8 @@ class MixedOrder:
     if not parts or min(part.weight for part in parts) < 1:
       raise ValueError(f"a mixture needs parts with weights of 1 or more, has {parts}")
     is_mixed = len(parts) > 1
-    self._weights = [part.weight if is_mixed else 1 for part in parts]
+    divisor = math.gcd(*(part.weight for part in parts))
+    self._weights = [part.weight // divisor for part in parts]
     sizes = [part.num_examples for part in parts]
     GlobalOrder(sum(sizes), seed)  # refuses impossible sizes
     seeds = [_part_seed(seed, k) if is_mixed else seed for k in range(len(parts))]

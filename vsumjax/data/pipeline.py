@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,7 +24,10 @@ from vsumjax.data.reading import INPUTS
 from vsumjax.data.sets import DataSet
 from vsumjax.data.store import BusyError
 from vsumjax.data.windows import GIB, PADDING_EXAMPLE, WindowSource
+from vsumjax.processes import end_with_parent
 from vsumjax.types import Batch, InputError, TeacherTargets
+
+_MOST_WEIGHT = 10_000  # rows of the block in which proportions are exact
 
 LABELLED_TARGETS = ("histogram", "hard")
 
@@ -40,7 +44,7 @@ class DataConfig:
     augment: random changes of the frames in training.
     num_workers: processes that make batches, 0 for none beside this one.
     num_threads: threads that make batches, in each of them.
-    cache_bytes: decoded frames and texts that are kept on this machine's disk, at most.
+    cache_bytes: decoded frames and texts of a split that are kept on this machine's disk, at most.
   """
 
   sets: tuple[DataSet, ...]
@@ -61,6 +65,12 @@ class DataConfig:
       raise InputError(
         f"data.targets: must be one of {', '.join(LABELLED_TARGETS)}, is {self.targets!r}"
       )
+    for field in ("num_workers", "num_threads", "cache_bytes"):
+      if getattr(self, field) < 0:
+        raise InputError(f"data.{field}: must be 0 or more, is {getattr(self, field)}")
+    weights = [each.weight for each in self.sets]
+    if sum(weights) // math.gcd(*weights) > _MOST_WEIGHT:
+      raise InputError(f"data.sets: the weights {weights} need a sum of at most {_MOST_WEIGHT}")
     for name in self.without:
       if name not in INPUTS:
         raise InputError(f"data.without: must be of {', '.join(INPUTS)}, holds {name!r}")
@@ -95,7 +105,7 @@ def training_batches(
     augment: how frames are changed; a row's changes depend on (augment_seed, step, row) alone.
     augment_seed: another seed gives other changes.
     process_index, process_count: p and P.
-    num_workers: Grain processes that make batches. Each decodes for itself.
+    num_workers: Grain processes that make batches; what one decodes serves all.
     num_threads: threads that make batches, in each of them.
 
   Returns:
@@ -167,6 +177,10 @@ class _BatchSource:
 
   def __len__(self) -> int:
     return self._num_batches
+
+  def __setstate__(self, state: dict[str, Any]) -> None:
+    self.__dict__.update(state)
+    end_with_parent()  # Grain's workers outlive a process that is killed
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     examples = self._examples_of(index).tolist()

@@ -270,9 +270,12 @@ def _inputs_of(item: Video) -> list[Any]:
 
 def _state_of(location: manifest.Location | None) -> list[Any]:
   """Its name and, if it is on this machine, size and time of change: a repaired file differs."""
-  if not isinstance(location, pathlib.Path) or not location.exists():
-    return [location and str(location)]
-  state = location.stat()
+  if not isinstance(location, pathlib.Path):
+    return [location]
+  try:
+    state = location.stat()
+  except OSError:  # it is not there, or has an impossible name: reading it will tell
+    return [str(location)]
   return [str(location.resolve()), state.st_size, state.st_mtime_ns]
 
 

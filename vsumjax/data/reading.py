@@ -16,7 +16,9 @@ from vsumjax.data.store import DecodedStore
 from vsumjax.types import InputError
 
 INPUTS = ("frames", "sound", "text")
-_BLOCK_SEGMENTS = 128  # decoded at a time: more than between key frames, less than a long video
+# Decoded at a time: more than between key frames, less than a long video or a store.
+_BLOCK_SEGMENTS = 128
+_BLOCK_BYTES = 64 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,8 +160,7 @@ class MediaSegments:
     num_frames, *picture = self._view.frames_shape
     frames_NFS = block.reshape(-1, num_frames, self._view.time_shifts, *picture)
     frames_NFS = frames_NFS[first - start : stop - start]
-    if self._view.time_shifts == 1:
-      return frames_NFS[:, :, 0]  # a view of the store, not a copy
+    # A copy: whoever keeps a view of the store keeps a file open.
     return frames_NFS[np.arange(stop - first), :, shift_N]
 
   def texts(self, first: int, stop: int) -> list[prompt.SegmentText]:
@@ -178,10 +179,12 @@ class MediaSegments:
 
   @property
   def _block_segments(self) -> int:
-    """Segments decoded at a time, whole windows."""
+    """Segments decoded at a time, whole windows.
+
+    It depends on the view alone: what a decoder makes of damage depends on where it began.
+    """
     segment_bytes = self._view.time_shifts * math.prod(self._view.frames_shape)
-    # A quarter of the store, so that threads at work on different blocks don't drop each other's.
-    most = min(_BLOCK_SEGMENTS, self._store.capacity_bytes // 4 // segment_bytes)
+    most = min(_BLOCK_SEGMENTS, _BLOCK_BYTES // segment_bytes)
     window = self._view.prompt.window
     return max(window, most // window * window)
 
@@ -208,6 +211,7 @@ class PreparedSegments:
     """prepared_shifts: `time_shifts` of what was prepared."""
     self._item, self._view = item, view
     self._prepared_shifts, self._reader = prepared_shifts, reader
+    self._span_s_N2 = spans_of(item, view.prompt)
 
   def texts(self, first: int, stop: int) -> list[prompt.SegmentText]:
     return [self._without(record.text) for record in self._records(first, stop)]
@@ -230,12 +234,18 @@ class PreparedSegments:
 
   def _records(self, first: int, stop: int) -> list[records.SegmentRecord]:
     prepared = self._item.prepared
-    found = self._reader.read(prepared.first + first, prepared.first + stop)
-    for segment, record in enumerate(found, start=first):
-      if (record.video_id, record.segment) != (self._item.id, segment):
+    try:
+      found = self._reader.read(prepared.first + first, prepared.first + stop)
+    except IndexError as error:
+      raise InputError(f"{error}; the manifest is not that of the shards, prepare again") from None
+    span_s_N2 = self._span_s_N2[first:stop].tolist()
+    for segment, (record, span_s) in enumerate(zip(found, span_s_N2, strict=True), start=first):
+      stored = (record.video_id, record.segment, list(record.span_s))
+      if stored != (self._item.id, segment, span_s):
         raise InputError(
           f"{prepared.shard}: record {prepared.first + segment} is segment {record.segment} of "
-          f"video {record.video_id!r}, not segment {segment} of {self._item.id!r}; prepare again"
+          f"video {record.video_id!r} at {record.span_s}, not segment {segment} of "
+          f"{self._item.id!r} at {tuple(span_s)}; prepare again"
         )
     return found
 

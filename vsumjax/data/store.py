@@ -43,9 +43,11 @@ class DecodedStore:
     """Makes a folder below the temporary one ($TMPDIR); it goes when this process does."""
     _remove_abandoned()
     self.capacity_bytes = capacity_bytes
-    self.folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    owner = (self.folder / _OWNER).open("wb")
+    # Under its name only when it is locked, so that nobody takes it for an abandoned one.
+    hidden = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}"))
+    owner = (hidden / _OWNER).open("wb")
     fcntl.flock(owner, fcntl.LOCK_EX)
+    self.folder = hidden.rename(hidden.with_name(hidden.name[1:]))
     weakref.finalize(self, _remove, self.folder, owner)
 
   @property
@@ -60,7 +62,7 @@ class DecodedStore:
     A value larger than the store is handed out and not kept.
 
     Raises:
-      InputError: the disk is full.
+      InputError: the disk is full, or the folder is gone.
       BusyError: another thread or process is making the value, if it is not to be waited for.
     """
     path = self.folder / name
@@ -108,7 +110,11 @@ class DecodedStore:
   def _locked(self, name: str, wait: bool) -> Iterator[None]:
     number = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=2).digest()) % _NUM_LOCKS
     # A lock of an open file also tells threads apart, as each opens the file for itself.
-    with (self.folder / f".lock-{number}").open("wb") as file:
+    try:
+      file = (self.folder / f".lock-{number}").open("wb")
+    except OSError as error:
+      raise InputError(f"{self.folder}: cannot keep decoded frames: {error.strerror}") from None
+    with file:
       try:
         fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
       except BlockingIOError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 import hashlib
 import itertools
 import json
@@ -23,6 +24,7 @@ TARGETS = ("histogram", "hard", "none")
 PADDING_EXAMPLE = -1
 GIB = 1 << 30
 _PROBE_THREADS = 8
+_OPEN_SHARDS = 256  # each is an open file, of which systems allow 1,024 as a rule
 
 
 class WindowSource:
@@ -171,7 +173,7 @@ class WindowSource:
     if item.prepared is None:
       return reading.MediaSegments(item, self._view, self._store, str(index), wait)
     prepared = self._prepared[item.prepared.shard.parent]
-    reader = prepared.reader(item.prepared.shard)
+    reader = _open_shard(item.prepared.shard, prepared.digests[item.prepared.shard.name])
     return reading.PreparedSegments(item, self._view, prepared.info.time_shifts, reader)
 
   def _read(
@@ -243,18 +245,18 @@ class WindowSource:
 
 
 class _PreparedFolder:
-  """What a folder of shards says of itself, and its shards, opened when first read."""
+  """What a folder of shards says of itself."""
 
   def __init__(self, folder: Path, view: reading.View):
     self.info = records.load_prepared(folder)
     self.info.require(view.prompt, view.time_shifts)
     self.digests = {shard.file: shard.digest for shard in self.info.shards}
-    self._readers: dict[Path, records.ShardReader] = {}
 
-  def reader(self, shard: Path) -> records.ShardReader:
-    if shard not in self._readers:
-      self._readers[shard] = records.ShardReader(shard)
-    return self._readers[shard]
+
+@functools.lru_cache(maxsize=_OPEN_SHARDS)
+def _open_shard(shard: Path, digest: str) -> records.ShardReader:
+  """The reader of a shard; `digest` tells it from an earlier one of the same name."""
+  return records.ShardReader(shard)
 
 
 def _load_prepared(videos: Sequence[Video], view: reading.View) -> dict[Path, _PreparedFolder]:

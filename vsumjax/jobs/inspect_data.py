@@ -47,8 +47,8 @@ def inspect_data(
   Raises:
     InputError: a step or number of rows below 0 or 1, and whatever is wrong with the data.
   """
-  if step < 0 or rows < 1:
-    raise InputError(f"--step {step} must be 0 or more, --rows {rows} must be 1 or more")
+  if not 0 <= step < 2**31 or rows < 1:
+    raise InputError(f"--step {step} must be 0 to 2**31 - 1, --rows {rows} must be 1 or more")
   experiment = build_experiment(config)
   data = config.data
   source = experiment.training_source()

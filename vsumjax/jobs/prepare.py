@@ -59,6 +59,10 @@ def prepare(
 
 def on_this_machine(num_workers: int, stall_s: float) -> RunTasks:
   """Runs tasks in processes of this machine; 0 workers stands for one a core."""
+  if num_workers < 0 or not stall_s > 0:
+    raise InputError(
+      f"--num-workers {num_workers} must be 0 or more, --stall-s {stall_s:g} must be above 0"
+    )
   num_workers = num_workers or os.cpu_count() or 1
 
   def run_tasks(tasks: Sequence[Task], update: Update) -> Generator[Outcome, None, None]:
@@ -81,7 +85,8 @@ def on_beam(runner: str, flags: Sequence[str], stall_s: float) -> RunTasks:
 def _already_prepared(
   folder: Folder, source: Manifest, tasks: Sequence[Task], outcomes: Mapping[int, Outcome]
 ) -> records.PreparedInfo | None:
-  if len(outcomes) < len(tasks) or records.PREPARED_FILE not in folder.sizes():
+  last_files = {preparation.MANIFEST_FILE, records.PREPARED_FILE}
+  if len(outcomes) < len(tasks) or not last_files <= folder.sizes().keys():
     return None
   data = folder.read(records.PREPARED_FILE)
   info = records.decode_prepared(Path(str(folder)), data)

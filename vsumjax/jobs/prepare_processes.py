@@ -11,9 +11,7 @@ import contextlib
 import dataclasses
 import multiprocessing
 import multiprocessing.connection
-import os
 import signal
-import threading
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -21,6 +19,7 @@ from multiprocessing import resource_tracker
 
 from vsumjax.data import shards
 from vsumjax.data.preparation import Outcome, Skipped, Task
+from vsumjax.processes import end_with_parent
 
 _MAX_TRIES = 2
 _WAKE_EVERY_S = 1.0
@@ -198,7 +197,7 @@ def _start_deaf(process: multiprocessing.process.BaseProcess) -> None:
 
 def _serve(connection: multiprocessing.connection.Connection) -> None:
   """What a process does: tasks, one after the other, until it is ended."""
-  threading.Thread(target=_end_with_parent, daemon=True).start()
+  end_with_parent()
   while True:
     task, blocked = connection.recv()
     try:
@@ -206,8 +205,3 @@ def _serve(connection: multiprocessing.connection.Connection) -> None:
     except Exception as error:
       error.add_note(traceback.format_exc())
       connection.send(error)
-
-
-def _end_with_parent() -> None:
-  multiprocessing.parent_process().join()
-  os._exit(1)
