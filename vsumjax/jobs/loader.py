@@ -62,7 +62,7 @@ class Task:
   prompt: PromptConfig = PROMPT
   batch_size: int = 32
   num_workers: int = 2
-  num_threads: int = 2
+  num_threads: int = 1  # as bare decoding has, which is the limit
 
 
 def benchmark_loader(
