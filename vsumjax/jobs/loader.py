@@ -37,7 +37,7 @@ from vsumjax.types import InputError
 ROWS = ("bare PyAV", "pipeline, media", "pipeline, prepared")
 _STALL_S = 600.0
 _PADDING_BATCHES = 8  # of each process; Grain makes 2 * num_threads + 1 ahead
-# DEEVISum's example: one frame of 224 pixels a second (`peers.md` knows no other), 256 text tokens.
+# DEEVISum's example: one frame of 224 pixels a second; the text budget is ours.
 PROMPT = PromptConfig(
   window=1,
   segment_s=1.0,
