@@ -38,7 +38,7 @@ def test_records_hold_what_training_would_decode(videos, tmp_path):
   assert [entry.first for entry in outcome.videos] == [0, 5, 8]
   assert len(shard) == len(sound) == sum(three_videos.DURATIONS_S)
   for item, entry in zip(videos, outcome.videos, strict=True):
-    spans = reading.cut_video(item, three_videos.CONFIG)
+    spans = reading.spans_of(reading.with_length(item, three_videos.CONFIG), three_videos.CONFIG)
     texts = reading.read_texts(item, spans, three_videos.CONFIG)
     frames = list(reading.iter_frames(item, spans, three_videos.CONFIG, 3))
     assert entry.edges_s == (*spans[:, 0], spans[-1, 1]) and entry.duration_s == spans[-1, 1]
@@ -67,7 +67,7 @@ def test_moving_colours_are_kept(corpus, tmp_path):
   item = Video("v", corpus / "media" / "test_000.mp4", "", "test")
   outcome = shards.run_task(make_task(tmp_path, [item], Settings(config)), {})
   found = ShardReader(tmp_path / outcome.files[0].file).read(0, outcome.videos[0].num_segments)
-  spans = reading.cut_video(item, config)
+  spans = reading.spans_of(reading.with_length(item, config), config)
   for record, expected in zip(found, reading.iter_frames(item, spans, config), strict=True):
     assert psnr(np.stack([records.decode_jpeg(f) for f in record.frames]), expected) > 32
 

@@ -33,12 +33,13 @@ from typing import Any
 import numpy as np
 
 from vsumjax.files import write_atomically
+from vsumjax.media import is_url
 from vsumjax.types import InputError
 
 NUM_LEVELS = 5
 _REQUIRED = ("id", "title", "split")
-_FILES = ("media", "transcript", "sounds")
-_FIELDS = (*_REQUIRED, *_FILES, "labels", "duration_s", "edges_s", "prepared")
+FILES = ("media", "transcript", "sounds")  # fields that name files
+_FIELDS = (*_REQUIRED, *FILES, "labels", "duration_s", "edges_s", "prepared")
 _LABEL_FIELDS = ("unit_s", "levels")
 _PREPARED_FIELDS = ("shard", "first")
 _LARGEST = sys.float_info.max
@@ -157,7 +158,7 @@ def save_manifest(path: str | os.PathLike[str], videos: Iterable[Video]) -> None
 
 def _to_record(video: Video, folder: pathlib.Path) -> dict[str, Any]:
   record: dict[str, Any] = {"id": video.id, "title": video.title, "split": video.split}
-  for field in _FILES:
+  for field in FILES:
     file = getattr(video, field)
     if file is not None:
       record[field] = _relative(file, folder)
@@ -174,12 +175,8 @@ def _to_record(video: Video, folder: pathlib.Path) -> dict[str, Any]:
   return record
 
 
-def _is_url(location: Location) -> bool:
-  return isinstance(location, str) and "://" in location
-
-
 def _relative(file: Location, folder: pathlib.Path) -> str:
-  if _is_url(file):
+  if is_url(file):
     return str(file)
   file = pathlib.Path(file)
   # Folders are resolved because ".." does not undo a symbolic link; the file's own name is kept.
@@ -234,7 +231,7 @@ def _check_fields(where: str, record: Any, known: tuple[str, ...], required: tup
 def _parse_video(
   where: str, record: Mapping[str, Any], folder: pathlib.Path, check_files: bool
 ) -> Video:
-  for field in (*_REQUIRED, *_FILES):
+  for field in (*_REQUIRED, *FILES):
     value = record.get(field, "-")
     if not isinstance(value, str) or (field != "title" and not value.strip()):
       raise InputError(f"{where}: {field}: must be a non-empty string, is {_short(value)}")
@@ -242,7 +239,7 @@ def _parse_video(
       raise InputError(f"{where}: {field}: half a character, {_short(value)}; write it whole")
   files = {
     field: _locate(f"{where}: {field}", record[field], folder, check_files)
-    for field in _FILES
+    for field in FILES
     if field in record
   }
   video = Video(
@@ -263,7 +260,7 @@ def _parse_video(
 
 
 def _locate(where: str, name: str, folder: pathlib.Path, check_files: bool) -> Location:
-  if _is_url(name):
+  if is_url(name):
     return name
   file = folder / name
   if check_files and not file.is_file():
@@ -334,8 +331,8 @@ def parse_labels(where: str, record: Any) -> Labels:
 def _canonical(record: Mapping[str, Any]) -> dict[str, Any]:
   """A checked record with the spellings that mean the same made the same."""
   record = dict(record)
-  for field in _FILES:
-    if field in record and not _is_url(record[field]):
+  for field in FILES:
+    if field in record and not is_url(record[field]):
       record[field] = pathlib.PurePath(record[field]).as_posix()
   for field in ("duration_s", "edges_s"):
     if field in record:

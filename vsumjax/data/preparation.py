@@ -21,7 +21,6 @@ from vsumjax.types import InputError
 
 SETTINGS_FILE = "settings.json"
 MANIFEST_FILE = "manifest.jsonl"
-FILES = ("media", "transcript", "sounds")  # fields of a video that name files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,7 +263,7 @@ def _digest_inputs(settings: Settings, videos: Sequence[Video]) -> str:
 
 
 def _inputs_of(item: Video) -> list[Any]:
-  named = [_state_of(getattr(item, name)) for name in FILES]
+  named = [_state_of(getattr(item, name)) for name in manifest.FILES]
   return [item.id, item.duration_s, item.edges_s, *named]
 
 

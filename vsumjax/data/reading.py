@@ -80,15 +80,6 @@ def spans_of(item: Video, config: prompt.PromptConfig) -> np.ndarray:
   return segments.cut(item.duration_s, config.segment_s)
 
 
-def cut_video(item: Video, config: prompt.PromptConfig) -> np.ndarray:
-  """f64[N, 2], start and end of each segment in seconds.
-
-  Raises:
-    InputError: media that cannot be read.
-  """
-  return spans_of(with_length(item, config), config)
-
-
 def read_texts(
   item: Video,
   span_s_N2: np.ndarray,

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from vsumjax import files
-from vsumjax.data import audio, reading, records, video
-from vsumjax.data.manifest import Video
-from vsumjax.data.preparation import FILES, Done, Outcome, Settings, Skipped, Task
+from vsumjax.data import audio, reading, records
+from vsumjax.data.manifest import FILES, Video
+from vsumjax.data.preparation import Done, Outcome, Settings, Skipped, Task
 from vsumjax.data.storage import Folder, on_this_machine
 from vsumjax.types import InputError
 
@@ -104,9 +104,8 @@ def _read_video(
     copies = {name: stack.enter_context(on_this_machine(getattr(item, name))) for name in FILES}
     local = dataclasses.replace(item, **copies)
     try:
-      if local.duration_s is None:
-        local = dataclasses.replace(local, duration_s=video.probe(local.media).duration_s)
-      span_s_N2 = reading.cut_video(local, settings.prompt)
+      local = reading.with_length(local, settings.prompt)
+      span_s_N2 = reading.spans_of(local, settings.prompt)
       contents = [_segment_records(local, span_s_N2, settings), _sounds(local.media, span_s_N2)]
       for spool, content in zip(spools, contents, strict=False):
         for record in content:
