@@ -88,9 +88,9 @@ def test_finished_corpus_is_not_made_again(corpus):
   media = manifest.load_manifest(corpus).videos[0].media
   before = media.stat().st_mtime_ns, corpus.stat().st_mtime_ns
   seen = []
-  start_s = time.perf_counter()
+  start_s = time.process_time()
   assert fake.make_corpus(corpus.parent, SMALL, lambda *done: seen.append(done)) == corpus
-  assert time.perf_counter() - start_s < 1
+  assert time.process_time() - start_s < 1
   assert (media.stat().st_mtime_ns, corpus.stat().st_mtime_ns) == before
   assert seen == [(2, 2)]
 

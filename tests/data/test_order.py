@@ -53,10 +53,10 @@ def test_neighbours_in_the_data_are_not_neighbours_in_the_order():
 
 def test_a_billion_examples_cost_no_more():
   rows = np.random.default_rng(0).integers(0, 10**12, 1000)
-  start = time.perf_counter()
+  start = time.process_time()
   order = GlobalOrder(10**9, 3)
   examples = [order.example(int(row), 0, 1) for row in rows]
-  assert time.perf_counter() - start < 1
+  assert time.process_time() - start < 1
   assert all(0 <= example < 10**9 for example in examples)
   assert len(set(examples)) > 990
 

@@ -152,11 +152,11 @@ def test_bad_input_names_the_video(labels):
 def test_a_test_set_is_measured_in_seconds():
   generator = np.random.default_rng(0)
   labels = {f"v{i}": (UNIT_S, generator.integers(1, 6, (20, 30))) for i in range(14)}
-  begin = time.perf_counter()
+  begin = time.process_time()
   protocols.context_rows(labels)
   for exit_index in range(5):
     protocols.evaluate_scores(mean_levels(labels), labels, f"exit {exit_index}")
-  assert time.perf_counter() - begin < 5.0
+  assert time.process_time() - begin < 5.0
 
 
 def test_rows_of_tvsum_are_the_published_ones():

@@ -54,9 +54,9 @@ def test_three_hours_in_two_second_segments_with_a_ragged_end():
   spans = np.stack([starts, starts + 2.0], axis=1)
   spans[-1, 1] = 10_801.367
   scores = np.random.default_rng(0).random(5400).astype(np.float32)
-  begin = time.perf_counter()
+  begin = time.process_time()
   selected = select.select_summary(scores, spans, 0.15)
-  assert time.perf_counter() - begin < 1.0
+  assert time.process_time() - begin < 1.0
   assert selected.sum() == 810
   assert scores[selected].min() >= np.sort(scores)[-811]
 
