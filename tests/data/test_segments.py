@@ -159,3 +159,9 @@ def test_histogram_of_labels_for_every_frame_of_a_long_video_needs_little_memory
   tracemalloc.stop()
   assert peak_bytes < 10e6  # spans times units would be 2.9e9
   np.testing.assert_array_equal(histogram[[0, -1]], [[1, 0, 0, 0, 0], [0.5, 0, 0, 0, 0.5]])
+
+
+def test_edges_and_segments_are_made_of_each_other():
+  span_s_N2 = segments.between((0.5, 2.0, 3.25))
+  assert span_s_N2.tolist() == [[0.5, 2.0], [2.0, 3.25]]
+  assert segments.edges_of(span_s_N2) == (0.5, 2.0, 3.25)

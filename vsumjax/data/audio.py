@@ -9,6 +9,7 @@ import av
 import numpy as np
 
 from vsumjax import media
+from vsumjax.data import segments
 
 SAMPLE_RATE = 16_000
 NO_SOUND = "no sound"
@@ -162,7 +163,7 @@ def describe_spans(path: media.Path, span_s_N2: np.ndarray) -> tuple[str, ...]:
 def _cut(start_s: float, end_s: float) -> np.ndarray:
   """f64[J, 2]: equal pieces of a span, of about `_PIECE_S` each."""
   edges_s = np.linspace(start_s, end_s, max(1, round((end_s - start_s) / _PIECE_S)) + 1)
-  return np.stack([edges_s[:-1], edges_s[1:]], axis=1)
+  return segments.between(edges_s)
 
 
 def _describe_pieces(chunks: Iterable[np.ndarray], piece_s_J2: np.ndarray) -> Iterator[str]:

@@ -161,5 +161,4 @@ def _as_segments(cut_s: np.ndarray, duration_s: float, max_segment_s: float) -> 
     np.linspace(start_s, end_s, 1 + max(1, math.ceil((end_s - start_s) / max_segment_s - 1e-9)))
     for start_s, end_s in itertools.pairwise(edges_s)
   ]
-  inner_s = np.concatenate([[0.0], *(piece[1:] for piece in pieces)])
-  return np.stack([inner_s[:-1], inner_s[1:]], axis=1)
+  return segments.between(np.concatenate([[0.0], *(piece[1:] for piece in pieces)]))

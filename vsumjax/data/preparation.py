@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vsumjax.data import manifest, prompt, records
+from vsumjax.data import manifest, prompt, record_files, records
 from vsumjax.data.manifest import Video
 from vsumjax.data.storage import Folder
 from vsumjax.types import InputError
@@ -75,7 +75,7 @@ class Task:
 
   @property
   def shard(self) -> str:
-    return records.shard_name(self.index, self.num_tasks)
+    return record_files.shard_name(self.index, self.num_tasks)
 
   @property
   def sidecar(self) -> str:

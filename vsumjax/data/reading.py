@@ -69,14 +69,13 @@ def with_length(item: Video, config: prompt.PromptConfig) -> Video:
       )
   except InputError as error:
     raise InputError(f"video {item.id!r}: {error}") from None
-  edges_s = (*span_s_N2[:, 0].tolist(), float(span_s_N2[-1, 1]))
-  return dataclasses.replace(item, edges_s=edges_s)
+  return dataclasses.replace(item, edges_s=segments.edges_of(span_s_N2))
 
 
 def spans_of(item: Video, config: prompt.PromptConfig) -> np.ndarray:
   """f64[N, 2], seconds: the segments of a video that went through `with_length`."""
   if item.edges_s is not None:
-    return np.stack([item.edges_s[:-1], item.edges_s[1:]], axis=1)
+    return segments.between(item.edges_s)
   return segments.cut(item.duration_s, config.segment_s)
 
 

@@ -31,6 +31,7 @@ from array_record.python import array_record_module
 from PIL import Image
 
 from vsumjax.data import audio, prompt
+from vsumjax.data.record_files import RecordFile, decode_versioned, require_whole
 from vsumjax.types import InputError
 
 SCHEMA_VERSION = 1
@@ -40,7 +41,6 @@ _RECORD_VERSION = 1
 # One record a chunk: a window is read without its neighbours' bytes. Of windows of 4 records of
 # 60 kB, chunks of 4 take as long and chunks of 16 three times as long; JPEGs do not compress.
 _WRITER_OPTIONS = "group_size:1,uncompressed,max_parallelism:1"
-_READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"  # for random access
 _REMAKE = "prepare the videos again"
 # What else there is in a PromptConfig changes the frames or texts of a segment.
 _NOT_CONTENT = ("window", "tokens_per_frame", "text_tokens", "title_tokens", "score_tokens")
@@ -140,11 +140,6 @@ def decode_sound(data: bytes) -> np.ndarray:
   return np.concatenate(pieces).astype(np.float32) / _FULL_SCALE
 
 
-def shard_name(index: int, num_shards: int) -> str:
-  """shard-00000-of-00012.arrayrecord."""
-  return f"shard-{index:05d}-of-{num_shards:05d}.arrayrecord"
-
-
 def sound_name(shard: str) -> str:
   """The file with the sound of a shard's segments."""
   return "sound-" + shard.removeprefix("shard-")
@@ -160,28 +155,12 @@ def writing(path: pathlib.Path) -> Iterator[Any]:
     writer.close()
 
 
-class ShardReader:
-  """The records of one file, read at random. Safe in threads, and picklable (it opens again)."""
+class ShardReader(RecordFile):
+  """The segments of one file, or its sound by `read_bytes` and `decode_sound`."""
 
   def __init__(self, path: str | pathlib.Path):
-    """Opens a shard.
-
-    Raises:
-      InputError: the file is missing or broken.
-    """
-    self._path = pathlib.Path(path).absolute()
-    if not self._path.is_file():
-      raise InputError(f"{self._path}: the shard is missing; {_REMAKE}")
-    try:
-      self._reader = array_record_module.ArrayRecordReader(str(self._path), _READER_OPTIONS)
-      self._num_records = self._reader.num_records()
-    except (RuntimeError, ValueError) as error:
-      raise self._broken(error) from None
-    if not self._reader.ok():
-      raise self._broken("no end of an ArrayRecord file")
-
-  def __len__(self) -> int:
-    return self._num_records
+    """Opens a shard; InputError if it is missing or broken."""
+    super().__init__(path, _REMAKE)
 
   def read(self, first: int, stop: int) -> list[SegmentRecord]:
     """Records first .. stop - 1, decoded. For a file of segments, not of sound.
@@ -194,24 +173,7 @@ class ShardReader:
     try:
       return [decode(data) for data in found]
     except InputError as error:
-      raise InputError(f"{self._path}: {error}") from None
-
-  def read_bytes(self, first: int, stop: int) -> list[bytes]:
-    """As `read`, without decoding; `decode_sound` takes each of a file of sound."""
-    if not 0 <= first <= stop <= len(self):
-      raise IndexError(f"{self._path}: records {first} to {stop} of {len(self)}")
-    if first == stop:
-      return []
-    try:
-      return self._reader.read(first, stop)
-    except (RuntimeError, ValueError) as error:
-      raise self._broken(error) from None
-
-  def _broken(self, error: object) -> InputError:
-    return InputError(f"{self._path}: the shard is broken ({error}); {_REMAKE}")
-
-  def __reduce__(self):
-    return ShardReader, (self._path,)
+      raise InputError(f"{self.path}: {error}") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -292,16 +254,7 @@ def decode_prepared(folder: pathlib.Path, data: bytes) -> PreparedInfo:
   Raises:
     InputError: not JSON, or of another version.
   """
-  path = folder / PREPARED_FILE
-  try:
-    fields = json.loads(data)
-  except ValueError as error:
-    raise InputError(f"{path}: not JSON ({error}); {_REMAKE}") from None
-  version = fields.pop("schema_version", None)
-  if version != SCHEMA_VERSION:
-    raise InputError(
-      f"{path}: schema_version {version}, this program reads {SCHEMA_VERSION}; {_REMAKE}"
-    )
+  fields = decode_versioned(folder / PREPARED_FILE, data, SCHEMA_VERSION, _REMAKE)
   for name in ("shards", "sounds"):
     fields[name] = tuple(ShardFile(**entry) for entry in fields[name])
   return PreparedInfo(folder=folder, **fields)
@@ -322,12 +275,5 @@ def load_prepared(folder: str | pathlib.Path) -> PreparedInfo:
     )
   info = decode_prepared(folder, path.read_bytes())
   for entry in (*info.shards, *info.sounds):
-    _require_whole(folder / entry.file, entry.num_bytes)
+    require_whole(folder / entry.file, entry.num_bytes, f"copy the whole folder, or {_REMAKE}")
   return info
-
-
-def _require_whole(path: pathlib.Path, num_bytes: int) -> None:
-  if not path.is_file():
-    raise InputError(f"{path}: the shard is missing; copy the whole folder, or {_REMAKE}")
-  if path.stat().st_size != num_bytes:
-    raise InputError(f"{path}: has {path.stat().st_size} bytes, was {num_bytes}; {_REMAKE}")

@@ -30,7 +30,18 @@ def cut(duration_s: float, segment_s: float) -> np.ndarray:
   num_segments = max(1, math.floor(duration_s / segment_s + 0.5))
   edges_s = np.arange(num_segments + 1) * float(segment_s)
   edges_s[-1] = duration_s
+  return between(edges_s)
+
+
+def between(edges_s: Sequence[float]) -> np.ndarray:
+  """f64[N, 2]: the segments between N + 1 edges."""
+  edges_s = np.asarray(edges_s, np.float64)
   return np.stack([edges_s[:-1], edges_s[1:]], axis=1)
+
+
+def edges_of(span_s_N2: np.ndarray) -> tuple[float, ...]:
+  """The edges of segments that follow each other: `between` undone."""
+  return (*span_s_N2[:, 0].tolist(), float(span_s_N2[-1, 1]))
 
 
 def check_seconds(**lengths_s: float) -> None:
@@ -63,8 +74,7 @@ def from_edges(edges_s: Sequence[float], duration_s: float) -> np.ndarray:
       f"edges_s: goes on to {edges_s[-1]:g} s, but the video ends at {duration_s:g} s; take away"
       " the edges after its end"
     )
-  edges_s = np.minimum(edges_s, duration_s)
-  return np.stack([edges_s[:-1], edges_s[1:]], axis=1)
+  return between(np.minimum(edges_s, duration_s))
 
 
 def frame_times(span_s_N2: np.ndarray, num_frames: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from vsumjax import files
-from vsumjax.data import audio, reading, records
+from vsumjax.data import audio, reading, records, segments
 from vsumjax.data.manifest import FILES, Video
 from vsumjax.data.preparation import Done, Outcome, Settings, Skipped, Task
 from vsumjax.data.storage import Folder, on_this_machine
@@ -92,8 +92,7 @@ def _add_video(
     for writer, spool in zip(writers, spools, strict=True):
       for record in spool:
         writer.write(record)
-  edges_s = (*span_s_N2[:, 0].tolist(), float(span_s_N2[-1, 1]))
-  return Done(item.id, first, len(span_s_N2), duration_s, edges_s)
+  return Done(item.id, first, len(span_s_N2), duration_s, segments.edges_of(span_s_N2))
 
 
 def _read_video(

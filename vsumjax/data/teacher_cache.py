@@ -31,6 +31,7 @@ import numpy as np
 from array_record.python import array_record_module
 
 from vsumjax import files
+from vsumjax.data.record_files import RecordFile, decode_versioned, require_whole, shard_name
 from vsumjax.types import InputError
 
 SCHEMA_VERSION = 1
@@ -42,7 +43,6 @@ _MANIFEST_FILE = "MANIFEST.json"
 # 16 records a chunk: 46 bytes on disk for N = 1, C = 5 (92 with 1 a chunk), faster random reads.
 _WRITER_OPTIONS = "group_size:16,uncompressed,max_parallelism:1"
 _REMAKE = "delete the shard and MANIFEST.json, and let the teacher write it again"
-_READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"  # for random access
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +125,7 @@ class CacheWriter:
       writer.close()
 
   def _path(self, shard: Shard) -> pathlib.Path:
-    return self._folder / _shard_file(shard, len(self._shards))
+    return self._folder / shard_name(shard.index, len(self._shards))
 
   def _check_rows(self, shard: Shard, keys: Sequence[bytes], logits_BNC: np.ndarray) -> None:
     shape = (shard.stop - shard.start, self._identity.window, self._identity.num_classes)
@@ -152,10 +152,10 @@ def seal(folder: str | os.PathLike[str], identity: CacheIdentity, shard_size: in
   shards = _cut_shards(identity.num_examples, shard_size)
   entries = []
   for shard in shards:
-    path = folder / _shard_file(shard, len(shards))
+    path = folder / shard_name(shard.index, len(shards))
     if not path.exists():
       raise InputError(f"{path}: the shard is missing; let the teacher write it before sealing")
-    _open_shard(path, shard).close()
+    RecordFile(path, _REMAKE).require_length(shard.stop - shard.start)
     entries.append(
       {"file": path.name, "bytes": path.stat().st_size, "digest": files.file_digest(path)}
     )
@@ -191,8 +191,8 @@ class CacheReader:
     self._shards = _cut_shards(self.identity.num_examples, self._shard_size)
     self._entries = content["shards"]
     for entry in self._entries:
-      _require_whole(self._folder / entry["file"], entry["bytes"])
-    self._open: dict[int, array_record_module.ArrayRecordReader] = {}
+      require_whole(self._folder / entry["file"], entry["bytes"], _REMAKE)
+    self._open: dict[int, RecordFile] = {}
     self._lock = threading.Lock()
 
   def __len__(self) -> int:
@@ -203,18 +203,20 @@ class CacheReader:
     if not 0 <= example < len(self):
       raise IndexError(f"example {example} of a cache of {len(self)}")
     index, row = divmod(int(example), self._shard_size)
-    record = self._shard_reader(index).read([row])[0]
+    record = self._shard_reader(index).read_bytes(row, row + 1)[0]
     path = self._folder / self._entries[index]["file"]
     return _decode_record(path, record, self.identity, int(example))
 
-  def _shard_reader(self, index: int) -> array_record_module.ArrayRecordReader:
+  def _shard_reader(self, index: int) -> RecordFile:
     reader = self._open.get(index)
     if reader is None:
       with self._lock:
         if index not in self._open:
           path = self._folder / self._entries[index]["file"]
           _require_digest(path, self._entries[index]["digest"])
-          self._open[index] = _open_shard(path, self._shards[index])
+          opened, shard = RecordFile(path, _REMAKE), self._shards[index]
+          opened.require_length(shard.stop - shard.start)
+          self._open[index] = opened
         reader = self._open[index]
     return reader
 
@@ -244,10 +246,6 @@ def _cut_shards(num_examples: int, shard_size: int) -> list[Shard]:
   return [Shard(k, s, min(s + shard_size, num_examples)) for k, s in enumerate(starts)]
 
 
-def _shard_file(shard: Shard, num_shards: int) -> str:
-  return f"shard-{shard.index:05d}-of-{num_shards:05d}.arrayrecord"
-
-
 def _encode_record(example: int, key: bytes, logits_NC: np.ndarray) -> bytes:
   header = _HEADER.pack(_RECORD_VERSION, _SCORE_LOGITS, logits_NC.size, example, key)
   return header + logits_NC.astype("<f4").tobytes()
@@ -262,23 +260,6 @@ def _decode_record(
     raise InputError(f"{path}: holds no record of example {example}; {_REMAKE}")
   logits = np.frombuffer(record, "<f4", offset=_HEADER.size).astype(np.float32)
   return logits.reshape(identity.window, identity.num_classes)
-
-
-def _open_shard(path: pathlib.Path, shard: Shard) -> array_record_module.ArrayRecordReader:
-  reader = array_record_module.ArrayRecordReader(str(path), _READER_OPTIONS)
-  if reader.num_records() != shard.stop - shard.start:
-    raise InputError(
-      f"{path}: the shard is broken: it holds {reader.num_records()} records, not"
-      f" {shard.stop - shard.start}; {_REMAKE}"
-    )
-  return reader
-
-
-def _require_whole(path: pathlib.Path, num_bytes: int) -> None:
-  if not path.exists():
-    raise InputError(f"{path}: the shard is missing; {_REMAKE}")
-  if path.stat().st_size != num_bytes:
-    raise InputError(f"{path}: has {path.stat().st_size} bytes, was {num_bytes}; {_REMAKE}")
 
 
 def _require_digest(path: pathlib.Path, digest: str) -> None:
@@ -320,19 +301,12 @@ def _claim(folder: pathlib.Path, identity: CacheIdentity, shard_size: int) -> No
 
 def _load_json(path: pathlib.Path) -> dict:
   try:
-    content = json.loads(path.read_bytes())
+    data = path.read_bytes()
   except FileNotFoundError as error:
     raise InputError(
       f"{path.parent}: not a finished teacher cache: {path.name} is missing; let the teacher finish"
     ) from error
-  except ValueError as error:
-    raise InputError(f"{path}: not JSON ({error}); make the cache again") from error
-  version = content.get("schema_version")
-  if version != SCHEMA_VERSION:
-    raise InputError(
-      f"{path}: schema_version {version}, this program reads {SCHEMA_VERSION}; make the cache again"
-    )
-  return content
+  return decode_versioned(path, data, SCHEMA_VERSION, "make the cache again")
 
 
 def _write_json(path: pathlib.Path, content: Mapping[str, object]) -> None:

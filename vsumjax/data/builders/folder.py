@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 
 from vsumjax import media
-from vsumjax.data import manifest, video
+from vsumjax.data import manifest, transcript, video
 from vsumjax.data.manifest import Labels, Video
 from vsumjax.types import InputError
 
@@ -21,7 +21,6 @@ _VIDEO_SUFFIXES = (
   ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts",
   ".ogv", ".ts", ".webm", ".wmv",
 )  # fmt: skip
-_TEXT_SUFFIXES = (".srt", ".vtt", ".json")  # the first that is there is taken
 _PROBE_THREADS = 8
 
 
@@ -125,7 +124,7 @@ def _words_beside(name: str, files: Mapping[str, None]) -> dict[str, str]:
   path = pathlib.PurePosixPath(name)
   beside = {}
   for field, middle in (("transcript", ""), ("sounds", ".sounds")):
-    options = (str(path.with_name(path.stem + middle + suffix)) for suffix in _TEXT_SUFFIXES)
+    options = (str(path.with_name(path.stem + middle + suffix)) for suffix in transcript.SUFFIXES)
     first = next((option for option in options if option in files), None)
     if first is not None:
       beside[field] = first
