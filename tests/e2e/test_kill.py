@@ -2,17 +2,12 @@
 
 import json
 import random
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
+from launched import Launched
 
-ROOT = Path(__file__).parents[2]
 NUM_STEPS = 40
-DEADLINE_S = 240
 
 
 @pytest.fixture(scope="module")
@@ -23,33 +18,20 @@ def config(write_config, config_values, tmp_path_factory):
   return write_config(tmp_path_factory.mktemp("config") / "tiny.py", values)
 
 
-class Training:
-  """launch/train.py in a process of its own."""
+class Training(Launched):
+  """launch/train.py."""
 
   def __init__(self, config, workdir):
+    super().__init__("train.py", "--config", config, "--workdir", workdir)
     self.workdir = workdir
-    command = [sys.executable, ROOT / "launch" / "train.py", "--config", config]
-    self._process = subprocess.Popen(
-      [*map(str, command), "--workdir", str(workdir)], stderr=subprocess.PIPE, text=True
-    )
-
-  def wait_until(self, happened):
-    deadline = time.monotonic() + DEADLINE_S
-    while not happened():
-      assert self._process.poll() is None, self._process.stderr.read()
-      assert time.monotonic() < deadline
-      time.sleep(0.001)
 
   def kill(self):
-    self._process.send_signal(signal.SIGKILL)
-    assert self._process.wait(DEADLINE_S) == -signal.SIGKILL
-    self._process.stderr.close()
+    super().kill()
     assert not (self.workdir / "FINISHED.json").exists()
 
   def finish(self):
     """The first step it made."""
-    _, err = self._process.communicate(timeout=DEADLINE_S)
-    assert self._process.returncode == 0, err
+    err = self.end(0)
     lines = err.splitlines()
     assert all(line.startswith(f"train {self.workdir}: ") for line in lines), err
     return int(lines[0].split(": ")[1].split("/")[0])

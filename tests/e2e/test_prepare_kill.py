@@ -1,18 +1,12 @@
 """Preparation killed with SIGKILL at a random moment and started again: the same bytes."""
 
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
+from launched import Launched, needs_proc, require_gone
 
-ROOT = Path(__file__).parents[2]
 REPORTS = ("report.json", "report.html")  # they tell the time
-DEADLINE_S = 240
 
 
 @pytest.fixture(scope="module")
@@ -22,43 +16,24 @@ def config(write_config, config_values, tmp_path_factory):
   return write_config(tmp_path_factory.mktemp("config") / "tiny.py", values)
 
 
-class Preparation:
-  """launch/prepare.py in a process of its own, with two workers and a shard for each video."""
+class Preparation(Launched):
+  """launch/prepare.py with two workers and a shard for each video."""
 
   def __init__(self, corpus, config, out):
-    self.out = out
-    command = [
-      *(sys.executable, ROOT / "launch" / "prepare.py", "--manifest", corpus / "manifest.jsonl"),
-      *("--config", config, "--out", out, "--videos-per-shard", 1, "--num-workers", 2),
-      *("--time-shifts", 15),
-    ]
-    self._process = subprocess.Popen(
-      list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    super().__init__(
+      *("prepare.py", "--manifest", corpus / "manifest.jsonl", "--config", config, "--out", out),
+      *("--videos-per-shard", 1, "--num-workers", 2, "--time-shifts", 15),
     )
+    self.out = out
 
-  def wait_until(self, happened):
-    deadline = time.monotonic() + DEADLINE_S
-    while not happened():
-      assert self._process.poll() is None, self._process.stderr.read()
-      assert time.monotonic() < deadline
-      time.sleep(0.001)
+  def kill(self):
+    super().kill()
+    assert not (self.out / "PREPARED.json").exists()
 
-  def workers(self):
-    """Process ids of its children."""
-    parent = str(self._process.pid)
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", parent], capture_output=True, text=True)
-    return [int(line) for line in listed.stdout.split()]
-
-  def stop(self, number, status):
-    self._process.send_signal(number)
-    _, err = self._process.communicate(timeout=DEADLINE_S)
-    assert self._process.returncode == status, err
+  def interrupt(self):
+    err = super().interrupt()
     assert not (self.out / "PREPARED.json").exists()
     return err
-
-  def finish(self):
-    _, err = self._process.communicate(timeout=DEADLINE_S)
-    assert self._process.returncode == 0, err
 
 
 def num_finished(out):
@@ -77,7 +52,7 @@ def contents(out):
 def straight(corpus, config, tmp_path_factory):
   """What a run gives that nobody disturbs."""
   out = tmp_path_factory.mktemp("straight") / "out"
-  Preparation(corpus, config, out).finish()
+  Preparation(corpus, config, out).end(0)
   return contents(out)
 
 
@@ -86,7 +61,7 @@ def kill_after(preparation, num_shards, rng):
     lambda: num_finished(preparation.out) >= num_shards and is_writing(preparation.out)
   )
   time.sleep(rng.uniform(0, 0.02))
-  preparation.stop(signal.SIGKILL, -signal.SIGKILL)
+  preparation.kill()
 
 
 def test_killed_and_interrupted_it_ends_as_if_never(corpus, config, straight, tmp_path):
@@ -94,32 +69,22 @@ def test_killed_and_interrupted_it_ends_as_if_never(corpus, config, straight, tm
   kill_after(Preparation(corpus, config, out), 0, random.Random(0))
   preparation = Preparation(corpus, config, out)
   preparation.wait_until(lambda: num_finished(out) >= 2)
-  err = preparation.stop(signal.SIGINT, 130)
+  err = preparation.interrupt()
   assert err.endswith("stopped; the same command goes on from what is finished\n")
   assert "Traceback" not in err
   assert num_finished(out) < 6
-  Preparation(corpus, config, out).finish()
+  Preparation(corpus, config, out).end(0)
   assert contents(out) == straight
 
 
+@needs_proc
 def test_workers_end_with_their_parent(corpus, config, tmp_path):
   preparation = Preparation(corpus, config, tmp_path / "out")
   preparation.wait_until(lambda: is_writing(tmp_path / "out"))
   workers = preparation.workers()
   assert workers
-  preparation.stop(signal.SIGKILL, -signal.SIGKILL)
-  deadline = time.monotonic() + 20
-  while any(map(is_running, workers)):
-    assert time.monotonic() < deadline
-    time.sleep(0.01)
-
-
-def is_running(pid):
-  try:
-    os.kill(pid, 0)
-  except ProcessLookupError:
-    return False
-  return True
+  preparation.kill()
+  require_gone(workers)
 
 
 @pytest.mark.long
@@ -129,5 +94,5 @@ def test_killed_many_times_it_ends_as_if_never(corpus, config, straight, tmp_pat
   out = tmp_path / "out"
   for num_shards in (0, 1, 2, 3):
     kill_after(Preparation(corpus, config, out), num_shards, rng)
-  Preparation(corpus, config, out).finish()
+  Preparation(corpus, config, out).end(0)
   assert contents(out) == straight

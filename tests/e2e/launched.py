@@ -1,0 +1,90 @@
+"""A launch script in a process of its own, to be stopped at a moment of choice."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_S = 240
+
+needs_proc = pytest.mark.skipif(
+  not Path("/proc/self/stat").exists(), reason="needs Linux' /proc to see processes"
+)
+
+
+class Launched:
+  """launch/SCRIPT with its arguments; its output is kept until it ends."""
+
+  def __init__(self, script, *arguments):
+    command = [sys.executable, ROOT / "launch" / script, *arguments]
+    self._process = subprocess.Popen(
+      list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    self.pid = self._process.pid
+
+  def wait_until(self, happened):
+    """Waits as long as the process runs and the deadline has not passed."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not happened():
+      assert self._process.poll() is None, self._process.stderr.read()
+      assert time.monotonic() < deadline
+      time.sleep(0.001)
+
+  def end(self, status):
+    """Waits for it to end with this status; what it wrote to stderr."""
+    _, err = self._process.communicate(timeout=DEADLINE_S)
+    assert self._process.returncode == status, err
+    return err
+
+  def interrupt(self):
+    """Presses Ctrl-C and waits; what it wrote to stderr."""
+    self._process.send_signal(signal.SIGINT)
+    return self.end(130)
+
+  def kill(self):
+    self._process.send_signal(signal.SIGKILL)
+    assert self._process.wait(DEADLINE_S) == -signal.SIGKILL
+    self._process.stdout.close()  # what it started may hold the other ends
+    self._process.stderr.close()
+
+  def workers(self):
+    """Process ids of those it started, and of those that they started, that run."""
+    return _started_by(self.pid)
+
+
+def _started_by(pid):
+  found = []
+  for entry in Path("/proc").glob("[0-9]*"):
+    fields = _stat(entry.name)
+    if fields and int(fields[1]) == pid and fields[0] != "Z":
+      found += [int(entry.name), *_started_by(int(entry.name))]
+  return found
+
+
+def _is_running(pid):
+  fields = _stat(pid)
+  return bool(fields) and fields[0] != "Z"
+
+
+def _stat(pid):
+  """State, parent, ...: the fields of /proc/PID/stat after the name; none of a process gone."""
+  try:
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+  except OSError:
+    return []
+
+
+def require_gone(pids, within_s=20):
+  """Waits until all have ended; ends and reports those that stay."""
+  deadline = time.monotonic() + within_s
+  while any(map(_is_running, pids)) and time.monotonic() < deadline:
+    time.sleep(0.01)
+  left = [pid for pid in pids if _is_running(pid)]
+  for pid in left:
+    os.kill(pid, signal.SIGKILL)
+  assert not left
