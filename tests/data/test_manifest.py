@@ -53,6 +53,7 @@ def test_split_is_found_or_the_known_ones_are_named(folder):
   ("line", "told"),
   [
     ("{not json", "not JSON"),
+    ("[" * 100_000, "not JSON"),
     ("[1, 2]", "must be a JSON object"),
     ({"id": "a", "media": "media/a.mp4", "split": "train"}, "lacks the field 'title'"),
     (LINE | {"tittle": "x"}, "unknown field 'tittle'; did you mean 'title'?"),

@@ -209,7 +209,7 @@ def _records(path: pathlib.Path, lines: Iterable[bytes]) -> Iterator[tuple[int, 
       continue
     try:
       record = json.loads(line)
-    except ValueError as error:  # not UTF-8, or not JSON
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or nested too deeply
       raise InputError(f"{path}:{number}: not JSON: {error}") from None
     _check_fields(f"{path}:{number}", record, _FIELDS, _REQUIRED)
     yield number, record

@@ -140,6 +140,7 @@ def test_labels_are_taken_from_json(videos, tmp_path):
   ("content", "told"),
   [
     ("{", "labels.json: not JSON"),
+    ("[" * 100_000, "labels.json: not JSON"),
     ("[]", "labels.json: must be a JSON object"),
     (json.dumps({"c.mp": LABELS}), "'c.mp' is the id of no video that can be used; did you mean"),
     (json.dumps({"text.mp4": LABELS}), "'text.mp4' is the id of no video that can be used"),

@@ -174,7 +174,7 @@ def _load_labels(path: pathlib.Path) -> dict[str, Labels]:
     content = json.loads(path.read_bytes())
   except OSError as error:
     raise InputError(f"{path}: cannot read the labels: {error.strerror}") from None
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:  # or nested too deeply
     raise InputError(f"{path}: not JSON: {error}") from None
   if not isinstance(content, dict):
     raise InputError(
