@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from vsumjax.data import manifest
-from vsumjax.experiment import build_experiment, build_run, load_student, run_training
+from vsumjax.experiment import build_experiment
 from vsumjax.jobs.cache_teacher import cache_teacher
+from vsumjax.run import build_run, run_training
 from vsumjax.training import loop, state
 from vsumjax.types import InputError
+from vsumjax.workdir import load_student
 
 
 def _build(config):

@@ -24,8 +24,10 @@ LAYERS = {
   "testing": 3,
   "config": 4,
   "experiment": 5,
-  "jobs": 6,
-  "cli": 7,
+  "workdir": 6,
+  "run": 7,
+  "jobs": 8,
+  "cli": 9,
 }
 PACKAGES = ("ops", "models", "data", "summary", "convert", "training", "inference", "jobs")
 MODULES = sorted((ROOT / "vsumjax").rglob("*.py"))

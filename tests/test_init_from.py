@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import qwix
 
-from vsumjax.experiment import build_experiment, build_run, load_student, run_training
+from vsumjax.experiment import build_experiment
 from vsumjax.jobs.convert import convert
 from vsumjax.models import quantization
+from vsumjax.run import build_run, run_training
 from vsumjax.types import InputError
+from vsumjax.workdir import load_student
 
 FORMATS = {"workdir": "", "ours": "ours", "Hugging Face": "hf", "npz": "x.npz"}
 

@@ -7,6 +7,7 @@ Axis letters, the same in names, annotations and einsums of the whole library:
   K key heads         G query heads per key head C score classes        S head size
   M mlp width         L layers                   E exits                V vocabulary
   J cached entries    A annotators           I images (B · N · F)   R rank of LoRA
+  Y tokens of a text to be generated
 
 Arrays of rank two or more carry their axes as a suffix: `x_BTD`, `logits_EBNC`.
 """
@@ -25,13 +26,47 @@ class InputError(ValueError):
 
 
 @struct.dataclass
+class TokenTargets:
+  """What one cached teacher says about each token of a text, at the temperature of its cache.
+
+  ids:       i32[B, Y, J], tokens of the vocabulary.
+  values:    f32[B, Y, J], of these. `topk`: log probabilities of the J likeliest, normalised over
+    the whole vocabulary. `sampled`: shares of J draws, which sum to 1: an unbiased estimate of the
+    distribution; entries that are not used have share 0.
+  logsumexp: f32[B, Y], of the teacher's logits / temperature, over the whole vocabulary.
+  entropy:   f32[B, Y], of the teacher's distribution, in nats.
+  """
+
+  ids: Array
+  values: Array
+  logsumexp: Array
+  entropy: Array
+
+
+@struct.dataclass
 class TeacherTargets:
   """What one cached teacher says about a batch.
 
   score_logits: f32[B, N, C], the teacher's logits over the score classes.
+  tokens:       of the text of the batch, if the cache holds any.
   """
 
   score_logits: Array
+  tokens: TokenTargets | None = None
+
+
+@struct.dataclass
+class TextTargets:
+  """A text to be generated after the prompt, with teacher forcing.
+
+  ids:      i32[B, Y], the tokens to predict.
+  position: i32[B, Y], where in the sequence each is predicted.
+  weight:   f32[B, Y], 0 behind the end of the text and on padding rows.
+  """
+
+  ids: Array
+  position: Array
+  weight: Array
 
 
 @struct.dataclass
@@ -63,6 +98,7 @@ class Batch:
   weight:     f32[B, N], 0 on padding segments and padding rows; only `weight` says so.
   teachers:   one `TeacherTargets` for each cached teacher, in the order of the config.
   example:    i32[B], index of the example in its source (-1 on padding rows).
+  text:       the text to be generated, if the run trains that.
   """
 
   frames: Array
@@ -74,6 +110,7 @@ class Batch:
   weight: Array
   teachers: tuple[TeacherTargets, ...]
   example: Array
+  text: TextTargets | None = None
 
 
 @struct.dataclass

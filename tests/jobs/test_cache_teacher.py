@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from vsumjax.data import teacher_cache
-from vsumjax.experiment import load_student
 from vsumjax.inference.score import Scorer
 from vsumjax.jobs import cache_teacher as module
 from vsumjax.jobs.cache_teacher import cache_teacher
 from vsumjax.types import InputError
+from vsumjax.workdir import load_student
 
 BATCH = {"batch_size": 8, "shard_size": 3}
 

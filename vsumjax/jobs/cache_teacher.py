@@ -9,9 +9,9 @@ import numpy as np
 
 from vsumjax.data import pipeline, teacher_cache
 from vsumjax.data.windows import WindowSource
-from vsumjax.experiment import Student, load_student
 from vsumjax.progress import progress
 from vsumjax.types import InputError
+from vsumjax.workdir import Student, load_student
 
 
 def cache_teacher(

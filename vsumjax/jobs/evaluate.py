@@ -12,11 +12,11 @@ import rich.box
 import rich.console
 import rich.table
 
-from vsumjax.experiment import load_student
 from vsumjax.files import write_atomically
 from vsumjax.progress import progress
 from vsumjax.summary import protocols
 from vsumjax.types import InputError
+from vsumjax.workdir import load_student
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,10 +8,10 @@ from vsumjax.data import video
 from vsumjax.data.manifest import Video
 from vsumjax.data.transcript import find_beside
 from vsumjax.data.windows import WindowSource
-from vsumjax.experiment import Student, load_student
 from vsumjax.progress import progress
 from vsumjax.summary import page, render, scores, select, storyboard
 from vsumjax.types import InputError
+from vsumjax.workdir import Student, load_student
 
 _KEY_FRAME_HEIGHT = 360  # pixels
 

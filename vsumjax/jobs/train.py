@@ -7,8 +7,8 @@ from pathlib import Path
 import jax
 
 from vsumjax.config import ExperimentConfig
-from vsumjax.experiment import run_training
 from vsumjax.progress import progress
+from vsumjax.run import run_training
 
 
 def train(config: ExperimentConfig, workdir: Path) -> Path:

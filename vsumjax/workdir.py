@@ -1,0 +1,117 @@
+"""What a finished training leaves, and a trained model made of it again.
+
+A workdir holds all that using the model needs:
+
+  config.json      the ExperimentConfig
+  tokenizer.model  a copy
+  checkpoints/     see `training.checkpoints`
+  metrics.jsonl    see `training.metrics`
+  FINISHED.json    written last: {"step", "params_digest"}
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vsumjax import sharding
+from vsumjax.config import ExperimentConfig, build_config, flatten, to_dict
+from vsumjax.data.sets import DataSet
+from vsumjax.experiment import Experiment, build_experiment
+from vsumjax.files import replacing, write_atomically
+from vsumjax.inference.score import Scorer
+from vsumjax.training import checkpoints
+from vsumjax.types import InputError
+
+
+def write_finished(workdir: Path, config: ExperimentConfig, finished: Mapping[str, Any]) -> None:
+  """Makes a workdir whose training has ended complete; `finished` goes to FINISHED.json, last."""
+  write_atomically(workdir / "config.json", json.dumps(to_dict(config), indent=1))
+  with replacing(workdir / "tokenizer.model") as temporary:
+    shutil.copyfile(config.tokenizer, temporary)
+  write_atomically(workdir / "FINISHED.json", json.dumps(finished))
+
+
+def load_finished(workdir: Path) -> dict[str, Any]:
+  """FINISHED.json of a workdir; InputError if its training has not ended."""
+  path = workdir / "FINISHED.json"
+  if not path.exists():
+    what = "training has not finished there" if workdir.is_dir() else "no such folder"
+    raise InputError(f"{workdir}: {what} (FINISHED.json is missing)")
+  return _load_json(path)
+
+
+def _load_json(path: Path) -> dict[str, Any]:
+  try:
+    return json.loads(path.read_text())
+  except (OSError, ValueError) as error:
+    raise InputError(f"{path}: cannot be read: {error}; train again in another folder") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Student:
+  """A trained model, ready to score."""
+
+  experiment: Experiment
+  params: Any
+  params_digest: str
+
+  def scorer(self, batch_size: int) -> Scorer:
+    """A scorer of at least `batch_size` windows at once, as many on every device."""
+    e = self.experiment
+    batch_size += -batch_size % e.mesh.size
+    return Scorer(e.model, self.params, e.mesh, e.rules, batch_size)
+
+
+def load_student(workdir: Path, manifest: str = "") -> Student:
+  """A trained model from its workdir, on this machine's devices.
+
+  Args:
+    workdir: what `launch/train.py` wrote.
+    manifest: another manifest than the one it was trained on.
+
+  Raises:
+    InputError: unfinished or not a workdir, a checkpoint of another architecture, or a prompt that
+      this version of the library lays out differently.
+  """
+  finished = load_finished(workdir)
+  config = build_config(_load_json(workdir / "config.json"))
+  data = config.data
+  if manifest:
+    data = dataclasses.replace(data, sets=(DataSet(manifest),))
+  config = dataclasses.replace(
+    config, tokenizer=str(workdir / "tokenizer.model"), data=data, mesh=sharding.MeshConfig()
+  )
+  experiment = build_experiment(config)
+  saver = checkpoints.Checkpoints(workdir, create=False)
+  try:
+    _check_same_model(workdir, saver.load_meta(finished["step"]), experiment)
+    params = saver.restore_params(finished["step"], experiment.abstract_params())
+  finally:
+    saver.close()
+  return Student(experiment, params, finished["params_digest"])
+
+
+def _check_same_model(workdir: Path, saved: Mapping[str, Any], experiment: Experiment) -> None:
+  """Shapes alone do not tell a window of attention or a soft cap from another."""
+  flat = flat_config(experiment.config)
+  here = {name: value for name, value in flat.items() if name.startswith(("model.", "prompt."))}
+  here |= {
+    "tokenizer_digest": experiment.tokenizer.digest,
+    "prompt_digest": experiment.prompt_digest,
+  }
+  for name, value in here.items():
+    if saved.get(name) != value:
+      raise InputError(
+        f"{workdir}: {name} is {saved.get(name)} in the checkpoint and {value} here; "
+        "use the model with the config, prompt and tokenizer it was trained with"
+      )
+
+
+def flat_config(config: ExperimentConfig) -> dict[str, Any]:
+  """The config as it comes back from JSON, by full key."""
+  return flatten(json.loads(json.dumps(to_dict(config))))
