@@ -71,7 +71,7 @@ def build_run(experiment: Experiment) -> loop.Run:
   abstract, init_state = _wire_state(experiment, tx)
   state_shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
   batch_sharding = sharding.batch_sharding(experiment.mesh, experiment.rules)
-  _check_divides(train.batch_size, experiment)
+  _check_divides(experiment)
   replicated = NamedSharding(experiment.mesh, PartitionSpec())
   parallel = {"process_index": jax.process_index(), "process_count": jax.process_count()}
   loading = {"num_workers": data.num_workers, "num_threads": data.num_threads}
@@ -83,7 +83,15 @@ def build_run(experiment: Experiment) -> loop.Run:
     abstract=abstract,
     init_state=init_state,
     train_step=jax.jit(
-      step.make_train_step(model, config.objective, tx),
+      step.make_train_step(
+        model,
+        config.objective,
+        tx,
+        num_steps=train.num_steps,
+        accumulate=train.accumulate,
+        ema_decay=train.ema_decay,
+        freeze=config.optimizer.freeze,
+      ),
       in_shardings=(state_shardings, batch_sharding),
       out_shardings=(state_shardings, replicated),
       donate_argnums=0,
@@ -117,7 +125,8 @@ def _wire_state(
   """The abstract state with its shardings, and the function that makes the one of step 0."""
   config, mesh, rules = experiment.config, experiment.mesh, experiment.rules
   spec = experiment.batch_spec(config.train.batch_size)
-  init = functools.partial(state.init_state, experiment.model, tx, spec, config.train.seed)
+  parts = {"freeze": config.optimizer.freeze, "with_ema": config.train.ema_decay > 0}
+  init = functools.partial(state.init_state, experiment.model, tx, spec, config.train.seed, **parts)
   with sharding.use_mesh(mesh, rules):
     abstract = state.with_shardings(jax.eval_shape(init), mesh, rules)
   shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
@@ -128,7 +137,7 @@ def _wire_state(
       if not config.init_from:
         return init_sharded()
       params = _params_from_checkpoint(experiment, abstract.params)
-      start = functools.partial(state.start_from, tx=tx)
+      start = functools.partial(state.start_from, tx=tx, **parts)
       return jax.jit(start, out_shardings=shardings, donate_argnums=0)(params)
 
   return abstract, init_state
@@ -157,14 +166,19 @@ def _params_from_checkpoint(experiment: Experiment, abstract: Any) -> Any:
   )
 
 
-def _check_divides(batch_size: int, experiment: Experiment) -> None:
-  try:
-    sharding.batch_sharding(experiment.mesh, experiment.rules).shard_shape((batch_size,))
-  except ValueError:
-    raise InputError(
-      f"train.batch_size: {batch_size} rows do not divide among the devices of mesh "
-      f"{dict(experiment.mesh.shape)}"
-    ) from None
+def _check_divides(experiment: Experiment) -> None:
+  train, mesh = experiment.config.train, experiment.mesh
+  rows = sharding.batch_sharding(mesh, experiment.rules)
+  for key, num_rows, what in (
+    ("batch_size", train.batch_size, "rows"),
+    ("accumulate", train.batch_size // train.accumulate, "rows of a microbatch"),
+  ):
+    try:
+      rows.shard_shape((num_rows,))
+    except ValueError:
+      raise InputError(
+        f"train.{key}: {num_rows} {what} do not divide among the devices of mesh {dict(mesh.shape)}"
+      ) from None
 
 
 def _open_cache(experiment: Experiment, teacher: TeacherConfig) -> teacher_cache.CacheReader:

@@ -15,6 +15,7 @@ from vsumjax.types import InputError, StudentOutput
 MENTOR = TeacherConfig("mentor", "", "", weight=0.5, temperature=2.0, direction="forward")
 TEACHER = TeacherConfig("teacher", "", "", weight=0.3, temperature=3.0, direction="reverse")
 CONFIG = ObjectiveConfig(0.8, (1.0, 0.5, 2.0), (MENTOR, TEACHER))
+PROGRESS = jnp.ones(())
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def output(batch):
 
 
 def _loss(config, output, batch):
-  return jax.device_get(jax.jit(lambda o, b: compute_loss(config, o, b))(output, batch))
+  return jax.device_get(jax.jit(lambda o, b: compute_loss(config, o, b, PROGRESS))(output, batch))
 
 
 def _kl(teacher, logits, cached, weight):
@@ -87,12 +88,12 @@ def test_teachers_are_taken_in_the_order_of_the_config(output, batch):
 def test_another_number_of_teachers_raises(num_cached, output, batch):
   cached = (batch.teachers * 2)[:num_cached]
   with pytest.raises(ValueError, match="zip"):
-    compute_loss(CONFIG, output, batch.replace(teachers=cached))
+    compute_loss(CONFIG, output, batch.replace(teachers=cached), PROGRESS)
 
 
 def test_another_number_of_exits_raises(output, batch):
   with pytest.raises(ValueError, match="zip"):
-    compute_loss(dataclasses.replace(CONFIG, exit_weights=(1.0, 1.0)), output, batch)
+    compute_loss(dataclasses.replace(CONFIG, exit_weights=(1.0, 1.0)), output, batch, PROGRESS)
 
 
 def test_padding_rows_change_nothing(output, batch):
@@ -110,7 +111,9 @@ def test_padding_rows_change_nothing(output, batch):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), short, long)
 
   def gradient(output, batch):
-    return jax.jit(jax.grad(lambda o: compute_loss(CONFIG, o, batch)[0][0]))(output).logits
+    return jax.jit(jax.grad(lambda o: compute_loss(CONFIG, o, batch, PROGRESS)[0][0]))(
+      output
+    ).logits
 
   grads = np.asarray(gradient(wide, longer))
   np.testing.assert_allclose(grads[:, :3], gradient(output, batch), rtol=1e-6)

@@ -67,9 +67,11 @@ class ObjectiveConfig:
 
 
 def compute_loss(
-  config: ObjectiveConfig, output: StudentOutput, batch: Batch
+  config: ObjectiveConfig, output: StudentOutput, batch: Batch, progress: jax.Array
 ) -> tuple[Pair, dict[str, Pair]]:
   """Returns the loss as (sum, weight) and each of its terms at the last exit, likewise.
+
+  `progress` is f32[], the share of the training that is done: step / num_steps.
 
   The loss is the mean over exits (by `exit_weights`) of ce_weight · CE + Σ_t weight_t · KL_t, and
   of prototype_weight · CE(prototypes).
