@@ -25,9 +25,10 @@ LAYERS = {
   "config": 4,
   "experiment": 5,
   "workdir": 6,
-  "run": 7,
-  "jobs": 8,
-  "cli": 9,
+  "teachers": 7,
+  "run": 8,
+  "jobs": 9,
+  "cli": 10,
 }
 PACKAGES = ("ops", "models", "data", "summary", "convert", "training", "inference", "jobs")
 MODULES = sorted((ROOT / "vsumjax").rglob("*.py"))
