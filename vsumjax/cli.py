@@ -337,6 +337,10 @@ def _add_benchmark(commands) -> argparse.ArgumentParser:
     help="of ours, transformers, big_vision, big_vision_no_remat; default: all",
   )
   step.set_defaults(run=_benchmark_model_step)
+  distill = whats.add_parser("distill_step", parents=[shared], help="a step with teachers")
+  distill.add_argument("--config", default="configs/demo.py", help="with stages (configs/demo.py)")
+  distill.add_argument("--steps", type=int, default=10, help="a value is the mean of (10)")
+  distill.set_defaults(run=_benchmark_distill_step)
   loader = whats.add_parser("loader", parents=[shared], help="reading videos and prepared shards")
   loader.add_argument("--root", type=Path, default=Path("runs/loader"), help="(runs/loader)")
   loader.add_argument("--manifest", type=Path, help="of your videos; default: videos are made")
@@ -344,6 +348,12 @@ def _add_benchmark(commands) -> argparse.ArgumentParser:
   loader.add_argument("--num-workers", type=int, default=2, help="processes (2)")
   loader.set_defaults(run=_benchmark_loader)
   return parser
+
+
+def _benchmark_distill_step(args: argparse.Namespace) -> None:
+  from vsumjax.jobs.distill_step import benchmark_distill_step
+
+  benchmark_distill_step(args.config, rounds=args.rounds, steps=args.steps, out=args.out)
 
 
 def _benchmark_loader(args: argparse.Namespace) -> None:

@@ -75,7 +75,8 @@ class Experiment:
 
   def batch_spec(self, batch_size: int) -> Batch:
     """ShapeDtypeStructs of a global batch."""
-    c, teachers = self.config.prompt, len(self.config.objective.teachers)
+    c = self.config.prompt
+    teachers = sum(bool(teacher.cache) for teacher in self.config.objective.teachers)
     B, N, T, C = batch_size, c.window, c.sequence_length, len(c.score_tokens)
 
     def spec(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
