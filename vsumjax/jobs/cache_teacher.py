@@ -16,7 +16,7 @@ from vsumjax.data.teacher_cache import CachedAnswer, CacheWriter, Shard
 from vsumjax.data.windows import PADDING_EXAMPLE, WindowSource
 from vsumjax.jobs.together import gather, on_all, on_first, progress_on_first
 from vsumjax.types import Batch, StudentOutput
-from vsumjax.workdir import Student, load_student
+from vsumjax.workdir import Student, load_finished, load_student
 
 _SHARDS, _LEAST, _MOST = 64, 1024, 8192
 
@@ -42,6 +42,7 @@ def cache_teacher(
       the job failed.
     OSError: the disk is full or failing; what is finished stays.
   """
+  on_first(lambda: load_finished(checkpoint))  # which the first process may be about to write
   student = load_student(checkpoint)
   source = student.experiment.source(split or student.experiment.config.data.train_split)
   identity = identity_of(student, source)
