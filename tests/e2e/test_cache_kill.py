@@ -39,7 +39,8 @@ def straight(trained, tmp_path_factory):
 
 
 def _kill_after(caching, num_shards, rng):
-  caching.wait_until(lambda: _num_shards(caching.out) >= num_shards)
+  identity = caching.out / "identity.json"
+  caching.wait_until(lambda: identity.exists() and _num_shards(caching.out) >= num_shards)
   time.sleep(rng.uniform(0, 0.01))
   caching.kill()
   return {name: data for name, data in _contents(caching.out).items() if name[0] != "."}
