@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vsumjax import stopping
+from vsumjax.jobs import benchmarks
 from vsumjax.types import InputError
 
 _CONFIG_PREFIX = "--config."
@@ -60,7 +61,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     _add_summarize,
     _add_convert,
     _add_inspect,
-    _add_benchmark,
+    benchmarks.add_benchmark,
     _add_build_dataset,
   ):
     command = add(commands)
@@ -187,14 +188,35 @@ def _add_cache_teacher(commands) -> argparse.ArgumentParser:
   parser.add_argument("--checkpoint", required=True, type=Path, help="workdir of the teacher")
   parser.add_argument("--out", required=True, type=Path, help="folder of the cache")
   parser.add_argument("--split", default="", help="default: the teacher's training split")
+  parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="of all devices (64)")
+  parser.add_argument(
+    "--shard-size", type=int, default=0, metavar="N", help="examples of a file (1,024 to 8,192)"
+  )
+  parser.add_argument("--verify", action="store_true", help="check a finished cache, write nothing")
+  _add_distributed(parser)
   parser.set_defaults(run=_cache_teacher)
   return parser
 
 
 def _cache_teacher(args: argparse.Namespace) -> None:
+  _distribute(args)
+  for flag, least in (("batch_size", 1), ("shard_size", 0)):
+    if getattr(args, flag) < least:
+      raise InputError(f"--{flag.replace('_', '-')}: must be {least} or more")
+  if args.verify:
+    from vsumjax.jobs.verify_cache import verify_cache
+
+    verify_cache(args.checkpoint, args.out, split=args.split, batch_size=args.batch_size)
+    return
   from vsumjax.jobs.cache_teacher import cache_teacher
 
-  cache_teacher(args.checkpoint, args.out, split=args.split)
+  cache_teacher(
+    args.checkpoint,
+    args.out,
+    split=args.split,
+    batch_size=args.batch_size,
+    shard_size=args.shard_size,
+  )
 
 
 def _add_evaluate(commands) -> argparse.ArgumentParser:
@@ -311,63 +333,6 @@ def _inspect(args: argparse.Namespace) -> None:
   from vsumjax.jobs.inspect_data import inspect_data
 
   inspect_data(load_config(args.config, args.overrides), args.out, step=args.step, rows=args.rows)
-
-
-def _add_benchmark(commands) -> argparse.ArgumentParser:
-  parser = commands.add_parser("benchmark", help="speed beside other libraries, in one run")
-  whats = parser.add_subparsers(dest="what", required=True)
-  shared = argparse.ArgumentParser(add_help=False)
-  shared.add_argument("--rounds", type=int, default=5, help="values a median is of (5)")
-  shared.add_argument("--out", type=Path, help="JSON file of all values")
-  shared.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS)
-  step = whats.add_parser("model_step", parents=[shared], help="forward pass and train step")
-  step.add_argument("--batch", type=int, default=8, help="rows of the batch (8)")
-  step.add_argument(
-    "--only",
-    nargs="+",
-    default=[],
-    metavar="ROW",
-    help="of ours, transformers, big_vision, big_vision_no_remat; default: all",
-  )
-  step.set_defaults(run=_benchmark_model_step)
-  distill = whats.add_parser("distill_step", parents=[shared], help="a step with teachers")
-  distill.add_argument("--config", default="configs/demo.py", help="with stages (configs/demo.py)")
-  distill.add_argument("--steps", type=int, default=10, help="a value is the mean of (10)")
-  distill.set_defaults(run=_benchmark_distill_step)
-  loader = whats.add_parser("loader", parents=[shared], help="reading videos and prepared shards")
-  loader.add_argument("--root", type=Path, default=Path("runs/loader"), help="(runs/loader)")
-  loader.add_argument("--manifest", type=Path, help="of your videos; default: videos are made")
-  loader.add_argument("--tokenizer", type=Path, help="SentencePiece model, with --manifest")
-  loader.add_argument("--num-workers", type=int, default=2, help="processes (2)")
-  loader.set_defaults(run=_benchmark_loader)
-  return parser
-
-
-def _benchmark_distill_step(args: argparse.Namespace) -> None:
-  from vsumjax.jobs.distill_step import benchmark_distill_step
-
-  benchmark_distill_step(args.config, rounds=args.rounds, steps=args.steps, out=args.out)
-
-
-def _benchmark_loader(args: argparse.Namespace) -> None:
-  from vsumjax.jobs.loader import benchmark_loader
-
-  benchmark_loader(
-    args.root,
-    manifest=args.manifest,
-    tokenizer=args.tokenizer,
-    num_workers=args.num_workers,
-    rounds=args.rounds,
-    out=args.out,
-  )
-
-
-def _benchmark_model_step(args: argparse.Namespace) -> None:
-  from vsumjax.jobs import benchmark, model_step
-
-  task = model_step.Task(batch=args.batch)
-  rows = args.only or list(model_step.ROWS)
-  benchmark.benchmark_model_step(task, rows, rounds=args.rounds, out=args.out)
 
 
 def _add_build_dataset(commands) -> argparse.ArgumentParser:
