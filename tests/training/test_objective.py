@@ -36,8 +36,7 @@ def _loss(config, output, batch):
 
 
 def _kl(teacher, logits, cached, weight):
-  reverse = teacher.direction == "reverse"
-  return reference.kl(logits, cached, weight, teacher.temperature, reverse)[0]
+  return reference.kl(logits, cached, weight, teacher.temperature, teacher.direction)[0]
 
 
 def test_loss_is_the_weighted_sum_over_exits_and_teachers(output, batch):

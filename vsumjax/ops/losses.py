@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 Pair = tuple[Float[Array, ""], Float[Array, ""]]
+DIRECTIONS = ("forward", "reverse", "js")
 
 
 def weighted(value: Float[Array, "*n"], weight: Float[Array, "*n"]) -> Pair:
@@ -21,8 +22,8 @@ def cross_entropy_loss(
   logits: Float[Array, "*n C"], targets: Float[Array, "*n C"], weight: Float[Array, "*n"]
 ) -> Pair:
   """-Σ_c targets_c · log p_c; targets may be hard (one-hot) or a histogram."""
-  logp = jax.nn.log_softmax(_present(logits, weight).astype(jnp.float32))
-  return weighted(-jnp.sum(_present(targets, weight) * logp, axis=-1), weight)
+  logp = jax.nn.log_softmax(present(logits, weight).astype(jnp.float32))
+  return weighted(-jnp.sum(present(targets, weight) * logp, axis=-1), weight)
 
 
 def kl_loss(
@@ -31,23 +32,37 @@ def kl_loss(
   weight: Float[Array, "*n"],
   *,
   temperature: float,
-  reverse: bool,
+  direction: str,
 ) -> Pair:
-  """T² · KL between the classes of teacher and student at temperature T.
+  """T² · divergence between the classes of teacher p and student q at temperature T.
 
-  forward is KL(teacher ‖ student); reverse is KL(student ‖ teacher), the formula of DEEVISum
-  (2504.21831). T² keeps the size of the gradient (Hinton et al., 1503.02531). No gradient flows
-  to the teacher.
+  Directions:
+    forward: KL(p ‖ q).
+    reverse: KL(q ‖ p), the formula of DEEVISum (2504.21831).
+    js: Jensen-Shannon, ½ KL(p ‖ m) + ½ KL(q ‖ m) with m = ½ (p + q): at most log 2, and a quarter
+      of the others where p and q are close (Lin, 1991).
+
+  T² keeps the size of the gradient (Hinton et al., 1503.02531). No gradient flows to the teacher.
   """
-  teacher = jax.lax.stop_gradient(_present(teacher_logits, weight)).astype(jnp.float32)
-  logq = jax.nn.log_softmax(_present(student_logits, weight).astype(jnp.float32) / temperature)
+  if direction not in DIRECTIONS:
+    raise ValueError(f"direction {direction!r} is none of {DIRECTIONS}")
+  teacher = jax.lax.stop_gradient(present(teacher_logits, weight)).astype(jnp.float32)
+  logq = jax.nn.log_softmax(present(student_logits, weight).astype(jnp.float32) / temperature)
   logp = jax.nn.log_softmax(teacher / temperature)
-  if reverse:
-    logp, logq = logq, logp
-  kl = jnp.sum(jnp.exp(logp) * (logp - logq), axis=-1)
-  return weighted(temperature**2 * kl, weight)
+  if direction == "forward":
+    divergence = _kl(logp, logq)
+  elif direction == "reverse":
+    divergence = _kl(logq, logp)
+  else:
+    logm = jnp.logaddexp(logp, logq) - jnp.log(2.0)
+    divergence = 0.5 * (_kl(logp, logm) + _kl(logq, logm))
+  return weighted(temperature**2 * divergence, weight)
 
 
-def _present(x: Float[Array, "*n C"], weight: Float[Array, "*n"]) -> Float[Array, "*n C"]:
+def _kl(logp: Float[Array, "*n C"], logq: Float[Array, "*n C"]) -> Float[Array, "*n"]:
+  return jnp.sum(jnp.exp(logp) * (logp - logq), axis=-1)
+
+
+def present(x: Float[Array, "*n C"], weight: Float[Array, "*n"]) -> Float[Array, "*n C"]:
   """x with zeros where the weight is 0, so that garbage there reaches no gradient either."""
   return jnp.where(weight[..., None] > 0, x, 0.0)

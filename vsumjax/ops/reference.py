@@ -66,18 +66,28 @@ def cross_entropy(logits: np.ndarray, targets: np.ndarray, weight: np.ndarray) -
 
 
 def kl(
-  student: np.ndarray, teacher: np.ndarray, weight: np.ndarray, temperature: float, reverse: bool
+  student: np.ndarray, teacher: np.ndarray, weight: np.ndarray, temperature: float, direction: str
 ) -> tuple:
   """Like `losses.kl_loss`."""
   total = 0.0
   for i in np.ndindex(weight.shape):
     if weight[i]:
       p, q = _softmax(teacher[i] / temperature), _softmax(student[i] / temperature)
-      p, q = (q, p) if reverse else (p, q)
-      total += weight[i] * temperature**2 * float(np.sum(p * np.log(p / q)))
+      divergence = {
+        "forward": _kl(p, q),
+        "reverse": _kl(q, p),
+        "js": (_kl(p, (p + q) / 2) + _kl(q, (p + q) / 2)) / 2,
+      }[direction]
+      total += weight[i] * temperature**2 * divergence
   return total, weight.sum()
 
 
 def _softmax(x: np.ndarray) -> np.ndarray:
   e = np.exp(np.asarray(x, np.float64) - np.max(x))
   return e / e.sum()
+
+
+def _kl(p: np.ndarray, q: np.ndarray) -> float:
+  seen = p > 0
+  with np.errstate(divide="ignore"):
+    return float(np.sum(p[seen] * np.log(p[seen] / q[seen])))

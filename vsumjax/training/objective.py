@@ -18,7 +18,6 @@ from vsumjax.ops import losses
 from vsumjax.types import Batch, InputError, StudentOutput
 
 Pair = tuple[jax.Array, jax.Array]
-DIRECTIONS = ("forward", "reverse")
 # Cosines are logits too close to each other; times 10, five classes reach probabilities up to 0.99.
 PROTOTYPE_SCALE = 10.0
 
@@ -29,7 +28,7 @@ class TeacherConfig:
 
   workdir: where it was trained; its parameters' digest must be that of the cache.
   cache: folder that `launch/cache_teacher.py` wrote.
-  direction: "forward", KL(teacher ‖ student), or "reverse", KL(student ‖ teacher).
+  direction: of the divergence, one of `losses.DIRECTIONS`.
   """
 
   name: str
@@ -40,8 +39,10 @@ class TeacherConfig:
   direction: str
 
   def __post_init__(self) -> None:
-    if self.direction not in DIRECTIONS:
-      raise InputError(f"objective.teachers.direction: {self.direction!r} is none of {DIRECTIONS}")
+    if self.direction not in losses.DIRECTIONS:
+      raise InputError(
+        f"objective.teachers.direction: {self.direction!r} is none of {losses.DIRECTIONS}"
+      )
     if not self.temperature > 0:
       raise InputError(f"objective.teachers.temperature: {self.temperature} is not above 0")
 
@@ -85,7 +86,7 @@ def compute_loss(
         cached.score_logits,
         batch.weight,
         temperature=teacher.temperature,
-        reverse=teacher.direction == "reverse",
+        direction=teacher.direction,
       )
       scales[f"kl_{teacher.name}"] = teacher.weight
     if config.prototype_weight:
