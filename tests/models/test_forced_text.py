@@ -25,6 +25,7 @@ def case(request):
     batch.score_pos[1] -= 2
   rng = np.random.default_rng(1)
   text_BY = rng.integers(10, 40, (3, Y))
+  text_BY[0, 2] = testing.IMAGE_ID  # generated, it is a word
   forced = texts.with_text(batch, text_BY, np.array([Y, Y, 5]), PAD)
   model = testing.tiny_model()
   with sharding.use_mesh(sharding.build_mesh(sharding.MeshConfig(), jax.devices()[:1])):

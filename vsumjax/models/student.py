@@ -108,7 +108,9 @@ class VideoSummaryStudent(nn.Module):
     soft_BID = self.img(images).reshape(B, N * F * self.tokens_per_frame, -1)
     is_slot_BT = prompt.tokens == self.image_id
     index_BT = jnp.maximum(jnp.cumsum(is_slot_BT, axis=1) - 1, 0)
-    slot_BTD = jnp.take_along_axis(soft_BID, index_BT[:, :, None], axis=1)
+    # The id behind the last slot is a word that a model generated, of an embedding with more rows.
+    is_slot_BT &= index_BT < soft_BID.shape[1]
+    slot_BTD = jnp.take_along_axis(soft_BID, index_BT[:, :, None], axis=1, mode="clip")
     return jnp.where(is_slot_BT[:, :, None], slot_BTD, text_BTD)
 
   def hidden(self, prompt: Prompt | Batch) -> jax.Array:
