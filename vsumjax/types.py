@@ -91,7 +91,7 @@ class Batch:
 
   frames:     u8[B, N, F, h, w, 3], RGB; normalised on the device.
   tokens:     i32[B, T], image slots included (id `Tokenizer.image_id`), right padded; the slots of
-    a text follow (see `data.texts`).
+    a text follow (see `data.answers`).
   mask_ar:    i32[B, T], 1 where a token may not be seen by earlier ones (see `ops.attention`).
   input_mask: bool[B, T], False on padding and on image slots of absent segments.
   score_pos:  i32[B, N], where in the sequence each segment is read.

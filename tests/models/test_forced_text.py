@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from vsumjax import sharding, testing
-from vsumjax.data import texts
+from vsumjax.data import answers
 from vsumjax.training import state
 from vsumjax.types import Prompt
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
-PAD, Y = 0, 12  # more than the window of 8 that local attention sees
+Y = 12  # more than the window of 8 that local attention sees
 
 
 @pytest.fixture(scope="module", params=[1, 3], ids=["N=1", "N=3"])
@@ -26,7 +26,7 @@ def case(request):
   rng = np.random.default_rng(1)
   text_BY = rng.integers(10, 40, (3, Y))
   text_BY[0, 2] = testing.IMAGE_ID  # generated, it is a word
-  forced = texts.with_text(batch, text_BY, np.array([Y, Y, 5]), PAD)
+  forced = answers.with_text(batch, text_BY, np.array([Y, Y, 5]))
   model = testing.tiny_model()
   with sharding.use_mesh(sharding.build_mesh(sharding.MeshConfig(), jax.devices()[:1])):
     params = sharding.unbox(

@@ -28,7 +28,8 @@ class TeacherConfig:
 
   workdir: where it was trained; its parameters' digest must be that of the cache.
   cache: folder that `launch/cache_teacher.py` wrote.
-  direction: of the divergence, one of `losses.DIRECTIONS`.
+  direction: of the divergence, one of `losses.DIRECTIONS`; over a text it is always forward.
+  text_weight: of its KL over the tokens of texts; the temperature must be that of the cache.
   """
 
   name: str
@@ -37,6 +38,7 @@ class TeacherConfig:
   weight: float
   temperature: float
   direction: str
+  text_weight: float = 0.0
 
   def __post_init__(self) -> None:
     if self.direction not in losses.DIRECTIONS:
@@ -45,6 +47,8 @@ class TeacherConfig:
       )
     if not self.temperature > 0:
       raise InputError(f"objective.teachers.temperature: {self.temperature} is not above 0")
+    if not self.text_weight >= 0:
+      raise InputError(f"objective.teachers.text_weight: {self.text_weight} is less than 0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +56,14 @@ class ObjectiveConfig:
   """exit_weights: one a exit, the last exit last. ce_weight: of the labels' cross entropy.
 
   prototype_weight: of the cross entropy of PROTOTYPE_SCALE · cosine; only with prototypes.
+  text_weight: of the cross entropy of the teachers' texts; see `text_objective`.
   """
 
   ce_weight: float
   exit_weights: tuple[float, ...]
   teachers: tuple[TeacherConfig, ...]
   prototype_weight: float = 0.0
+  text_weight: float = 0.0
 
   def __post_init__(self) -> None:
     if not (sum(self.exit_weights) > 0 and min(self.exit_weights) >= 0):
@@ -65,6 +71,13 @@ class ObjectiveConfig:
     names = [teacher.name for teacher in self.teachers]
     if len(set(names)) < len(names):
       raise InputError(f"objective.teachers.name: {names} must differ from each other")
+    if not self.text_weight >= 0:
+      raise InputError(f"objective.text_weight: {self.text_weight} is less than 0")
+
+  @property
+  def trains_text(self) -> bool:
+    """Whether batches need the texts of the teachers."""
+    return self.text_weight > 0 or any(teacher.text_weight > 0 for teacher in self.teachers)
 
 
 def compute_loss(

@@ -12,15 +12,27 @@ from vsumjax.models import lora
 from vsumjax.models.student import VideoSummaryStudent
 from vsumjax.training.objective import ObjectiveConfig, Pair, compute_loss
 from vsumjax.training.state import TrainState
+from vsumjax.training.text_objective import (
+  LEAST_WEIGHT,
+  TextObjective,
+  add_text,
+  segments_per_token,
+)
 from vsumjax.types import Batch
 
 Metrics = dict[str, Pair]
 
 
 def make_train_step(
-  model: VideoSummaryStudent, objective: ObjectiveConfig, tx: optax.GradientTransformation
+  model: VideoSummaryStudent,
+  objective: ObjectiveConfig,
+  tx: optax.GradientTransformation,
+  *,
+  text: TextObjective | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
   """A step of gradient descent on sum / weight over the global batch.
+
+  `text` adds the terms of the batch's texts.
 
   Of a frozen base there is neither a gradient nor a state of the optimizer; see `lora.split`.
   """
@@ -29,10 +41,13 @@ def make_train_step(
     trained, frozen = lora.split(state.params)
 
     def loss_fn(trained):
-      output = model.apply({"params": lora.join(trained, frozen)}, batch)
-      (total, weight), metrics = compute_loss(objective, output, batch)
-      # A batch of padding alone has weight 0 and gives zero gradients, not NaN.
-      return total / jnp.maximum(weight, 1e-6), metrics
+      params = lora.join(trained, frozen)
+      output = model.apply({"params": params}, batch)
+      scores = compute_loss(objective, output, batch)
+      if text is not None:
+        scores = add_text(text, scores, output, params, batch, segments_per_token(batch))
+      (total, weight), metrics = scores
+      return total / jnp.maximum(weight, LEAST_WEIGHT), metrics
 
     grads, metrics = jax.grad(loss_fn, has_aux=True)(trained)
     updates, opt_state = tx.update(grads, state.opt_state, trained)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vsumjax.data import texts
+from vsumjax.data import answers
 from vsumjax.types import Batch
 
 PAD = 0
@@ -29,8 +29,8 @@ def forced():
   """Prompts of 4 and 2 of 5 tokens; texts of two tokens, and of all four."""
   prompts = np.array([[11, 12, 13, 14, 99], [21, 22, 99, 99, 99]])
   batch = batch_of(prompts, prompts != 99)
-  text = np.array([[31, 32, 98, 97], [41, 42, 43, 44]])
-  return texts.with_text(batch, text, np.array([2, 4]), PAD)
+  text = np.array([[31, 32, PAD, PAD], [41, 42, 43, 44]])
+  return answers.with_text(batch, text, np.array([2, 4]))
 
 
 def test_the_slots_after_the_prompt_hold_the_text_but_its_last_token(forced):
@@ -55,9 +55,7 @@ def test_each_token_is_predicted_where_the_one_before_it_is_read(forced):
 
 def test_a_row_without_a_text_weighs_nothing():
   prompts = np.array([[11, 12]])
-  forced = texts.with_text(
-    batch_of(prompts, prompts > 0), np.array([[7, 8, 9]]), np.array([0]), PAD
-  )
+  forced = answers.with_text(batch_of(prompts, prompts > 0), np.array([[PAD] * 3]), np.array([0]))
   assert not forced.text.weight.any()
   assert forced.input_mask.tolist() == [[True, True, False, False]]
   assert forced.tokens.tolist() == [[11, 12, PAD, PAD]]
@@ -65,6 +63,6 @@ def test_a_row_without_a_text_weighs_nothing():
 
 def test_a_text_of_one_token_needs_no_slot():
   prompts = np.array([[11, 12]])
-  forced = texts.with_text(batch_of(prompts, prompts > 0), np.array([[7]]), np.array([1]), PAD)
+  forced = answers.with_text(batch_of(prompts, prompts > 0), np.array([[7]]), np.array([1]))
   assert forced.tokens.tolist() == [[11, 12]]
   assert forced.text.position.tolist() == [[1]]
