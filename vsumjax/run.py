@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from vsumjax.data.windows import WindowSource
 from vsumjax.experiment import Experiment, build_experiment
 from vsumjax.training import loop, optimizer, state, step
 from vsumjax.training.objective import TeacherConfig
+from vsumjax.training.text_objective import build_text_objective
 from vsumjax.types import InputError
 from vsumjax.workdir import flat_config, load_finished, write_finished
 
@@ -64,6 +66,10 @@ def build_run(experiment: Experiment) -> loop.Run:
     )
   train, data = config.train, config.data
   readers = tuple(_open_cache(experiment, teacher) for teacher in config.objective.teachers)
+  caches = [reader.identity for reader in readers]
+  text = build_text_objective(
+    config.objective, caches, config.model.llm.final_cap, config.model.llm.vocab_size
+  )
   source = experiment.training_source(readers)
   order = experiment.training_order(source)
   held_out = experiment.source(data.validation_split, targets=data.targets)
@@ -83,7 +89,7 @@ def build_run(experiment: Experiment) -> loop.Run:
     abstract=abstract,
     init_state=init_state,
     train_step=jax.jit(
-      step.make_train_step(model, config.objective, tx),
+      step.make_train_step(model, config.objective, tx, text=text),
       in_shardings=(state_shardings, batch_sharding),
       out_shardings=(state_shardings, replicated),
       donate_argnums=0,
@@ -186,6 +192,8 @@ def _meta(
 ) -> dict[str, Any]:
   flat = flat_config(experiment.config)
   meta = {name: value for name, value in flat.items() if not _FREE_ON_RESUME.fullmatch(name)}
+  if experiment.config.objective.trains_text:
+    meta["texts"] = [_text_meta(teacher.identity) for teacher in teachers]
   return meta | {
     "manifest_digest": experiment.data.digest,
     "teacher_digests": [teacher.identity.teacher_digest for teacher in teachers],
@@ -193,3 +201,9 @@ def _meta(
     "prompt_digest": experiment.prompt_digest,
     "tokenizer_digest": experiment.tokenizer.digest,
   }
+
+
+def _text_meta(cache: teacher_cache.CacheIdentity) -> dict[str, Any]:
+  """What of a cache's texts its teacher's digest does not tell."""
+  fields = dataclasses.asdict(cache)
+  return {name: value for name, value in fields.items() if name.startswith("text_")}
