@@ -47,6 +47,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
   for add in (
     _add_prepare,
     _add_train,
+    _add_chain,
     _add_cache_teacher,
     _add_evaluate,
     _add_summarize,
@@ -127,20 +128,44 @@ def _add_train(commands) -> argparse.ArgumentParser:
   parser.add_argument(
     "--workdir", required=True, type=Path, help="checkpoints and metrics go there"
   )
-  parser.add_argument("--distributed", action="store_true", help="call jax.distributed (pods)")
+  _add_distributed(parser)
   parser.set_defaults(run=_train)
   return parser
 
 
-def _train(args: argparse.Namespace) -> None:
+def _add_distributed(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument("--distributed", action="store_true", help="call jax.distributed (pods)")
+
+
+def _distribute(args: argparse.Namespace) -> None:
   if args.distributed:
     import jax
 
     jax.distributed.initialize()
+
+
+def _train(args: argparse.Namespace) -> None:
+  _distribute(args)
   from vsumjax.config import load_config
   from vsumjax.jobs.train import train
 
   train(load_config(args.config, args.overrides), args.workdir)
+
+
+def _add_chain(commands) -> argparse.ArgumentParser:
+  parser = commands.add_parser("chain", help="train and cache stage after stage, or go on with it")
+  parser.add_argument("--config", required=True, help="config file with get_chain, with :argument")
+  _add_distributed(parser)
+  parser.set_defaults(run=_chain)
+  return parser
+
+
+def _chain(args: argparse.Namespace) -> None:
+  _distribute(args)
+  from vsumjax.config import load_chain
+  from vsumjax.jobs.chain import run_chain
+
+  run_chain(load_chain(args.config), args.overrides)
 
 
 def _add_cache_teacher(commands) -> argparse.ArgumentParser:
@@ -291,6 +316,10 @@ def _add_benchmark(commands) -> argparse.ArgumentParser:
     help="of ours, transformers, big_vision, big_vision_no_remat; default: all",
   )
   step.set_defaults(run=_benchmark_model_step)
+  distill = whats.add_parser("distill_step", parents=[shared], help="a step with teachers")
+  distill.add_argument("--config", default="configs/demo.py", help="with stages (configs/demo.py)")
+  distill.add_argument("--steps", type=int, default=10, help="a value is the mean of (10)")
+  distill.set_defaults(run=_benchmark_distill_step)
   loader = whats.add_parser("loader", parents=[shared], help="reading videos and prepared shards")
   loader.add_argument("--root", type=Path, default=Path("runs/loader"), help="(runs/loader)")
   loader.add_argument("--manifest", type=Path, help="of your videos; default: videos are made")
@@ -298,6 +327,12 @@ def _add_benchmark(commands) -> argparse.ArgumentParser:
   loader.add_argument("--num-workers", type=int, default=2, help="processes (2)")
   loader.set_defaults(run=_benchmark_loader)
   return parser
+
+
+def _benchmark_distill_step(args: argparse.Namespace) -> None:
+  from vsumjax.jobs.distill_step import benchmark_distill_step
+
+  benchmark_distill_step(args.config, rounds=args.rounds, steps=args.steps, out=args.out)
 
 
 def _benchmark_loader(args: argparse.Namespace) -> None:

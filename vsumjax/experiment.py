@@ -80,7 +80,8 @@ class Experiment:
 
     texts: the caches of the config's teachers, in their order, if the run trains their texts.
     """
-    c, num_teachers = self.config.prompt, len(self.config.objective.teachers)
+    c = self.config.prompt
+    num_teachers = sum(bool(teacher.cache) for teacher in self.config.objective.teachers)
     B, N, C = batch_size, c.window, len(c.score_tokens)
     Y = max((cache.text_tokens for cache in texts), default=0)
     T = c.sequence_length + max(Y - 1, 0)

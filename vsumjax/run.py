@@ -20,11 +20,11 @@ from vsumjax.convert.load import load_params
 from vsumjax.data import pipeline, teacher_cache
 from vsumjax.data.windows import WindowSource
 from vsumjax.experiment import Experiment, build_experiment
+from vsumjax.teachers import Teachers, load_teachers
 from vsumjax.training import loop, optimizer, state, step
-from vsumjax.training.objective import TeacherConfig
 from vsumjax.training.text_objective import build_text_objective
 from vsumjax.types import InputError
-from vsumjax.workdir import flat_config, load_finished, write_finished
+from vsumjax.workdir import flat_config, write_finished
 
 # Where and how a run is computed may change between its restarts; what it computes may not. The
 # digests in the meta stand for what lies at a path.
@@ -65,35 +65,48 @@ def build_run(experiment: Experiment) -> loop.Run:
       "above 0 to train adapters beside them, or model.quantize to ''"
     )
   train, data = config.train, config.data
-  readers = tuple(_open_cache(experiment, teacher) for teacher in config.objective.teachers)
-  caches = [reader.identity for reader in readers]
+  taught = load_teachers(experiment)
   text = build_text_objective(
-    config.objective, caches, config.model.llm.final_cap, config.model.llm.vocab_size
+    config.objective,
+    [cache.identity for cache in taught.caches],
+    cap=config.model.llm.final_cap,
+    vocab_size=config.model.llm.vocab_size,
   )
-  source = experiment.training_source(readers)
+  source = experiment.training_source(taught.caches)
   order = experiment.training_order(source)
   held_out = experiment.source(data.validation_split, targets=data.targets)
   tx = optimizer.build_optimizer(config.optimizer, train.num_steps)
   abstract, init_state = _wire_state(experiment, tx)
   state_shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
   batch_sharding = sharding.batch_sharding(experiment.mesh, experiment.rules)
-  _check_divides(train.batch_size, experiment)
+  _check_divides(experiment)
   replicated = NamedSharding(experiment.mesh, PartitionSpec())
   parallel = {"process_index": jax.process_index(), "process_count": jax.process_count()}
   loading = {"num_workers": data.num_workers, "num_threads": data.num_threads}
 
+  train_step = jax.jit(
+    step.make_train_step(
+      model,
+      config.objective,
+      tx,
+      num_steps=train.num_steps,
+      accumulate=train.accumulate,
+      ema_decay=train.ema_decay,
+      freeze=config.optimizer.freeze,
+      online=taught.models,
+      text=text,
+    ),
+    in_shardings=(state_shardings, batch_sharding, taught.params_shardings),
+    out_shardings=(state_shardings, replicated),
+    donate_argnums=0,
+  )
   return loop.Run(
     config=train,
     mesh=experiment.mesh,
     rules=experiment.rules,
     abstract=abstract,
     init_state=init_state,
-    train_step=jax.jit(
-      step.make_train_step(model, config.objective, tx, text=text),
-      in_shardings=(state_shardings, batch_sharding),
-      out_shardings=(state_shardings, replicated),
-      donate_argnums=0,
-    ),
+    train_step=lambda state, batch: train_step(state, batch, taught.params),
     eval_step=jax.jit(
       step.make_eval_step(model, config.objective),
       in_shardings=(state_shardings.params, batch_sharding),
@@ -113,7 +126,7 @@ def build_run(experiment: Experiment) -> loop.Run:
     eval_batches=lambda: pipeline.sequential_batches(
       held_out, train.batch_size, **parallel, **loading
     ),
-    meta=_meta(experiment, source, readers),
+    meta=_meta(experiment, source, taught),
   )
 
 
@@ -123,7 +136,8 @@ def _wire_state(
   """The abstract state with its shardings, and the function that makes the one of step 0."""
   config, mesh, rules = experiment.config, experiment.mesh, experiment.rules
   spec = experiment.batch_spec(config.train.batch_size)
-  init = functools.partial(state.init_state, experiment.model, tx, spec, config.train.seed)
+  parts = {"freeze": config.optimizer.freeze, "with_ema": config.train.ema_decay > 0}
+  init = functools.partial(state.init_state, experiment.model, tx, spec, config.train.seed, **parts)
   with sharding.use_mesh(mesh, rules):
     abstract = state.with_shardings(jax.eval_shape(init), mesh, rules)
   shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
@@ -134,7 +148,7 @@ def _wire_state(
       if not config.init_from:
         return init_sharded()
       params = _params_from_checkpoint(experiment, abstract.params)
-      start = functools.partial(state.start_from, tx=tx)
+      start = functools.partial(state.start_from, tx=tx, **parts)
       return jax.jit(start, out_shardings=shardings, donate_argnums=0)(params)
 
   return abstract, init_state
@@ -163,40 +177,33 @@ def _params_from_checkpoint(experiment: Experiment, abstract: Any) -> Any:
   )
 
 
-def _check_divides(batch_size: int, experiment: Experiment) -> None:
-  try:
-    sharding.batch_sharding(experiment.mesh, experiment.rules).shard_shape((batch_size,))
-  except ValueError:
-    raise InputError(
-      f"train.batch_size: {batch_size} rows do not divide among the devices of mesh "
-      f"{dict(experiment.mesh.shape)}"
-    ) from None
-
-
-def _open_cache(experiment: Experiment, teacher: TeacherConfig) -> teacher_cache.CacheReader:
-  """The cache of a teacher, refused unless made by the teacher of the config."""
-  return teacher_cache.CacheReader(
-    teacher.cache,
-    {
-      "teacher_digest": load_finished(Path(teacher.workdir))["params_digest"],
-      "tokenizer_digest": experiment.tokenizer.digest,
-      "prompt_digest": experiment.prompt_digest,
-    },
-  )
+def _check_divides(experiment: Experiment) -> None:
+  train, mesh = experiment.config.train, experiment.mesh
+  rows = sharding.batch_sharding(mesh, experiment.rules)
+  for key, num_rows, what in (
+    ("batch_size", train.batch_size, "rows"),
+    ("accumulate", train.batch_size // train.accumulate, "rows of a microbatch"),
+  ):
+    try:
+      rows.shard_shape((num_rows,))
+    except ValueError:
+      raise InputError(
+        f"train.{key}: {num_rows} {what} do not divide among the devices of mesh {dict(mesh.shape)}"
+      ) from None
 
 
 def _meta(
   experiment: Experiment,
   source: WindowSource,
-  teachers: tuple[teacher_cache.CacheReader, ...],
+  taught: Teachers,
 ) -> dict[str, Any]:
   flat = flat_config(experiment.config)
   meta = {name: value for name, value in flat.items() if not _FREE_ON_RESUME.fullmatch(name)}
   if experiment.config.objective.trains_text:
-    meta["texts"] = [_text_meta(teacher.identity) for teacher in teachers]
+    meta["texts"] = [_text_meta(cache.identity) for cache in taught.caches]
   return meta | {
     "manifest_digest": experiment.data.digest,
-    "teacher_digests": [teacher.identity.teacher_digest for teacher in teachers],
+    "teacher_digests": list(taught.digests),
     "examples_digest": source.examples_digest,
     "prompt_digest": experiment.prompt_digest,
     "tokenizer_digest": experiment.tokenizer.digest,

@@ -67,12 +67,14 @@ class Student:
     return Scorer(e.model, self.params, e.mesh, e.rules, batch_size)
 
 
-def load_student(workdir: Path, manifest: str = "") -> Student:
-  """A trained model from its workdir, on this machine's devices.
+def load_student(workdir: Path, manifest: str = "", *, like: Experiment | None = None) -> Student:
+  """A trained model from its workdir.
 
   Args:
     workdir: what `launch/train.py` wrote.
     manifest: another manifest than the one it was trained on.
+    like: puts the model on the mesh of this experiment; by default on all devices, each with all
+      of the parameters.
 
   Raises:
     InputError: unfinished or not a workdir, a checkpoint of another architecture, or a prompt that
@@ -84,9 +86,13 @@ def load_student(workdir: Path, manifest: str = "") -> Student:
   if manifest:
     data = dataclasses.replace(data, sets=(DataSet(manifest),))
   config = dataclasses.replace(
-    config, tokenizer=str(workdir / "tokenizer.model"), data=data, mesh=sharding.MeshConfig()
+    config,
+    tokenizer=str(workdir / "tokenizer.model"),
+    data=data,
+    mesh=like.config.mesh if like else sharding.MeshConfig(),
+    rules=like.rules if like else config.rules,
   )
-  experiment = build_experiment(config)
+  experiment = build_experiment(config, like.mesh.devices.flatten() if like else None)
   saver = checkpoints.Checkpoints(workdir, create=False)
   try:
     _check_same_model(workdir, saver.load_meta(finished["step"]), experiment)

@@ -22,7 +22,17 @@ OnProgress = Callable[[int, int, str], None]
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-  """num_steps: in all. batch_size: windows in a global batch. *_every: in steps."""
+  """How long, how large, how often.
+
+  num_steps: in all.
+  batch_size: windows in a global batch.
+  checkpoint_every, eval_every, log_every: in steps.
+  accumulate: microbatches a batch is cut into, to need the memory of one of them only.
+  ema_decay: of a running mean of the parameters, which is then what is evaluated and used; 0 keeps
+    none.
+  keep_best: a metric of the evaluations, as "validation/ce": the parameters with its lowest value
+    are what the finished run is used with; "" uses the last ones.
+  """
 
   num_steps: int
   batch_size: int
@@ -30,12 +40,21 @@ class TrainConfig:
   checkpoint_every: int
   eval_every: int
   log_every: int
+  accumulate: int = 1
+  ema_decay: float = 0.0
+  keep_best: str = ""
 
   def __post_init__(self) -> None:
     for field in dataclasses.fields(self):
       value, least = getattr(self, field.name), 0 if field.name == "seed" else 1
-      if value < least:
+      if isinstance(value, int) and value < least:
         raise InputError(f"train.{field.name}: {value} is less than {least}")
+    if not 0 <= self.ema_decay < 1:
+      raise InputError(f"train.ema_decay: {self.ema_decay} is not in 0 .. 1, 1 left out")
+    if self.batch_size % self.accumulate:
+      raise InputError(
+        f"train.accumulate: {self.accumulate} does not divide train.batch_size, {self.batch_size}"
+      )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,16 +14,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from vsumjax.data import token_records
 from vsumjax.data.teacher_cache import CacheIdentity
 from vsumjax.ops import vocab_losses
 from vsumjax.ops.losses import Pair
+from vsumjax.training import schedules
 from vsumjax.training.objective import ObjectiveConfig, TeacherConfig
+from vsumjax.training.schedules import Schedule
 from vsumjax.types import Batch, InputError, StudentOutput
-
-LEAST_WEIGHT = 1e-6  # a batch of padding alone has weight 0 and gives zero gradients, not NaN
 
 _WRITE_TEXTS = "write one that does with launch/cache_teacher.py --text"
 
@@ -44,7 +43,7 @@ class TextTeacher:
   name: str
   index: int
   kind: str
-  weight: float
+  weight: Schedule
   temperature: float
 
 
@@ -56,19 +55,19 @@ class TextObjective:
   cap: the soft cap of the student's LM head.
   """
 
-  ce_weight: float
+  ce_weight: Schedule
   teachers: tuple[TextTeacher, ...]
   cap: float
 
 
 def build_text_objective(
-  config: ObjectiveConfig, caches: Sequence[CacheIdentity], cap: float, vocab_size: int
+  config: ObjectiveConfig, caches: Sequence[CacheIdentity], *, cap: float, vocab_size: int
 ) -> TextObjective | None:
   """The text terms of a config; None if it asks for none.
 
   Args:
     config: its `text_weight` and those of its teachers.
-    caches: of these teachers, in their order.
+    caches: of those teachers that have one, in their order.
     cap, vocab_size: of the student's LM head.
 
   Raises:
@@ -77,9 +76,10 @@ def build_text_objective(
   """
   if not config.trains_text:
     return None
-  teachers = []
-  for index, (teacher, cache) in enumerate(zip(config.teachers, caches, strict=True)):
-    if teacher.text_weight:
+  teachers, remaining = [], iter(caches)
+  for index, teacher in enumerate(config.teachers):
+    cache = next(remaining) if teacher.cache else None
+    if not schedules.is_off(teacher.text_weight):
       _require_fit(f"objective.teachers[{index}]", teacher, cache, vocab_size)
       kind, weight, temperature = cache.text_kind, teacher.text_weight, cache.text_temperature
       teachers.append(TextTeacher(teacher.name, index, kind, weight, temperature))
@@ -88,7 +88,11 @@ def build_text_objective(
   return TextObjective(config.text_weight, tuple(teachers), cap)
 
 
-def _require_fit(key: str, teacher: TeacherConfig, cache: CacheIdentity, vocab_size: int) -> None:
+def _require_fit(
+  key: str, teacher: TeacherConfig, cache: CacheIdentity | None, vocab_size: int
+) -> None:
+  if cache is None:
+    raise InputError(f"{key}.text_weight: a teacher without a cache has no texts; {_WRITE_TEXTS}")
   if not cache.text_kind:
     raise InputError(f"{key}.text_weight: {teacher.cache} holds no texts; {_WRITE_TEXTS}")
   if teacher.temperature != cache.text_temperature:
@@ -103,18 +107,14 @@ def _require_fit(key: str, teacher: TeacherConfig, cache: CacheIdentity, vocab_s
     )
 
 
-def segments_per_token(batch: Batch) -> jax.Array:
-  """f32[], what brings a sum over the tokens of a batch to the weight of its segments."""
-  return jnp.maximum(batch.weight.sum(), LEAST_WEIGHT) / jnp.maximum(batch.text.weight.sum(), 1.0)
-
-
 def add_text(
   objective: TextObjective,
   scores: tuple[Pair, dict[str, Pair]],
   output: StudentOutput,
   params: Any,
   batch: Batch,
-  scale: jax.Array,
+  progress: jax.Array | float,
+  scale: jax.Array | float,
 ) -> tuple[Pair, dict[str, Pair]]:
   """What `compute_loss` says of the scores, with the terms of the text.
 
@@ -124,14 +124,15 @@ def add_text(
     output: of the student.
     params: of the student.
     batch: a batch or a part of one.
-    scale: `segments_per_token` of the whole batch: sum / segments is then the sum of both means.
+    progress: share of the run that is done, for schedules.
+    scale: segments / tokens of the whole batch: sum / segments is then the sum of both means.
   """
   (total, segments), metrics = scores
   embedding_VD = params["llm"]["embedder"]["input_embedding"]
   terms = text_terms(objective, output, embedding_VD, batch)
   weights = {"text_ce": objective.ce_weight}
   weights |= {f"text_kl_{teacher.name}": teacher.weight for teacher in objective.teachers}
-  text = sum(weights[name] * term[0] for name, term in terms.items())
+  text = sum(schedules.value_at(weights[name], progress) * term[0] for name, term in terms.items())
   loss = (total + scale * text, segments)
   return loss, metrics | terms | {"loss": loss}
 
@@ -152,7 +153,7 @@ def text_terms(
   """
   hidden_BYD, text = output.text_hidden, batch.text
   terms = {}
-  if objective.ce_weight:
+  if not schedules.is_off(objective.ce_weight):
     terms["text_ce"] = vocab_losses.token_cross_entropy_loss(
       hidden_BYD, embedding_VD, text.ids, text.weight, cap=objective.cap
     )
