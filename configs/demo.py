@@ -1,13 +1,21 @@
 """The demo chain on the corpus of `data/fake.py`: teacher -> mentor -> student, minutes on 2 cores.
 
-  configs/demo.py:teacher
-  configs/demo.py:student,seed=1,distil=false,root=runs/other
+  launch/train.py --config configs/demo.py:student,seed=1,kd=none,root=runs/other
+  launch/chain.py --config configs/demo.py:root=runs/other
 
-Stages differ in size and in `objective.teachers` only. `root` is the folder of the whole chain;
-`corpus` holds its videos and tokenizer, and is `root` if not given.
+Stages differ in size and in `objective` only. Options:
+  root, corpus  folder of the chain; folder of its videos and tokenizer (root if not given)
+  seed          of parameters and order
+  kd            mskd (mentor and teacher), single (the teacher alone) or none
+  exits         all, or last for a student without early exits
+  direction     of KL: forward, reverse or js
+  self          weight of the last exit's lessons to the earlier ones
+  online        true runs the teachers in every step instead of reading their caches
 """
 
 from ml_collections import ConfigDict
+
+from configs import chains
 
 # width, depth, mlp, exits. The decoders have 24 : 9 : 1 parameters in their layers.
 SIZES = {
@@ -16,21 +24,32 @@ SIZES = {
   "student": (32, 4, 64, (1, 2, 3, 4)),
 }
 STEPS = {"teacher": 300, "mentor": 300, "student": 200}
+TAUGHT_BY = {"teacher": (), "mentor": ("teacher",), "student": ("mentor", "teacher")}
+
+DEFAULTS = {
+  "root": "runs/demo",
+  "corpus": "",
+  "seed": "0",
+  "kd": "mskd",
+  "exits": "all",
+  "direction": "forward",
+  "self": "0.0",
+  "online": "false",
+}
 
 
 def get_config(arg: str) -> ConfigDict:
-  """arg: the stage, then key=value pairs (seed, distil, root, corpus), separated by commas."""
-  stage, *pairs = arg.split(",")
-  options = {"seed": "0", "distil": "true", "root": "runs/demo"} | dict(
-    pair.split("=", 1) for pair in pairs
-  )
-  seed, root = int(options["seed"]), options["root"]
-  corpus = options.get("corpus", root)
-  teachers = _teachers(stage, root) if options["distil"] == "true" else ()
+  """arg: the stage, then options, separated by commas."""
+  stage, _, rest = arg.partition(",")
+  options = chains.parse(rest, DEFAULTS)
+  corpus = options["corpus"] or options["root"]
+  width, depth, mlp_dim, exits = SIZES[stage]
+  if options["exits"] == "last":
+    exits = exits[-1:]
   return ConfigDict(
     {
       "tokenizer": f"{corpus}/tokenizer.model",
-      "model": _model(*SIZES[stage]),
+      "model": _model(width, depth, mlp_dim, exits),
       "prompt": {
         "window": 1,  # DEEVISum's: one segment a sequence
         "segment_s": 2.0,
@@ -53,7 +72,7 @@ def get_config(arg: str) -> ConfigDict:
       "train": {
         "num_steps": STEPS[stage],
         "batch_size": 32,
-        "seed": seed,
+        "seed": int(options["seed"]),
         "checkpoint_every": 100,
         "eval_every": 100,
         "log_every": 20,
@@ -66,55 +85,37 @@ def get_config(arg: str) -> ConfigDict:
       },
       "objective": {
         "ce_weight": 1.0,
-        "exit_weights": (1.0,) * len(SIZES[stage][-1]),
-        "teachers": teachers,
+        "exit_weights": (1.0,) * len(exits),
+        "teachers": _teachers(stage, options),
+        "self_distillation": {"weight": float(options["self"]), "temperature": 2.0},
       },
     }
   )
 
 
+def get_chain(arg: str = "") -> ConfigDict:
+  """arg: options, separated by commas."""
+  root = chains.parse(arg, DEFAULTS)["root"]
+  return chains.chain(root, {name: f"{__file__}:{name},{arg}" for name in SIZES})
+
+
 def _model(width: int, depth: int, mlp_dim: int, exits: tuple[int, ...]) -> dict:
   """Gemma 2's mechanisms behind a SigLIP tower of the same width."""
   return {
-    "img": {
-      "image_size": 48,
-      "patch_size": 8,
-      "width": width,
-      "depth": 2,
-      "mlp_dim": 2 * width,
-      "num_heads": 4,
-    },
-    "llm": {
-      "vocab_size": 1024,
-      "width": width,
-      "depth": depth,
-      "mlp_dim": mlp_dim,
-      "num_heads": 4,
-      "num_kv_heads": 2,
-      "head_size": width // 4,
-      "query_scale": width / 4,
-      "attention_cap": 50.0,  # Gemma 2
-      "final_cap": 30.0,  # Gemma 2
-      "post_norms": True,
-      "sliding_window": 32,  # on what follows the prefix only
-    },
+    "img": {"image_size": 48, "patch_size": 8, "depth": 2, "num_heads": 4}
+    | {"width": width, "mlp_dim": 2 * width},
+    "llm": {"vocab_size": 1024, "width": width, "depth": depth, "mlp_dim": mlp_dim}
+    | {"num_heads": 4, "num_kv_heads": 2, "head_size": width // 4, "query_scale": width / 4}
+    | {"attention_cap": 50.0, "final_cap": 30.0, "post_norms": True}  # Gemma 2
+    | {"sliding_window": 32},  # on what follows the prefix only
     "exits": {"layers": exits},
     "dtype": "float32",
     "remat": False,
   }
 
 
-def _teachers(stage: str, root: str) -> tuple:
-  """φ and ψ of 0.5 and T = 2 are the values of DEEVISum's published code."""
-  above = {"teacher": (), "mentor": ("teacher",), "student": ("mentor", "teacher")}[stage]
-  return tuple(
-    {
-      "name": name,
-      "workdir": f"{root}/{name}",
-      "cache": f"{root}/{name}_cache",
-      "weight": 0.5,
-      "temperature": 2.0,
-      "direction": "forward",
-    }
-    for name in above
-  )
+def _teachers(stage: str, options: dict[str, str]) -> tuple[dict, ...]:
+  names = {"mskd": TAUGHT_BY[stage], "single": TAUGHT_BY[stage][-1:], "none": ()}[options["kd"]]
+  teachers = chains.teachers(options["root"], names, options["direction"])
+  online = options["online"] == "true"
+  return tuple(teacher | {"cache": ""} if online else teacher for teacher in teachers)

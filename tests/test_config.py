@@ -138,7 +138,7 @@ def test_overrides_reach_any_depth_and_keep_their_types():
     "data.sets": '[{"manifest": "a=b.jsonl"}, {"manifest": "c", "weight": 3}]',
     "mesh.fsdp": "2",
   }
-  built = load_config(f"{DEMO}:student,distil=false", overrides)
+  built = load_config(f"{DEMO}:student,kd=none", overrides)
   assert built.train.seed == 3
   assert built.optimizer.learning_rate == 1e-4
   assert built.model.remat is True

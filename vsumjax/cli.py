@@ -47,6 +47,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
   for add in (
     _add_prepare,
     _add_train,
+    _add_chain,
     _add_cache_teacher,
     _add_evaluate,
     _add_summarize,
@@ -127,20 +128,44 @@ def _add_train(commands) -> argparse.ArgumentParser:
   parser.add_argument(
     "--workdir", required=True, type=Path, help="checkpoints and metrics go there"
   )
-  parser.add_argument("--distributed", action="store_true", help="call jax.distributed (pods)")
+  _add_distributed(parser)
   parser.set_defaults(run=_train)
   return parser
 
 
-def _train(args: argparse.Namespace) -> None:
+def _add_distributed(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument("--distributed", action="store_true", help="call jax.distributed (pods)")
+
+
+def _distribute(args: argparse.Namespace) -> None:
   if args.distributed:
     import jax
 
     jax.distributed.initialize()
+
+
+def _train(args: argparse.Namespace) -> None:
+  _distribute(args)
   from vsumjax.config import load_config
   from vsumjax.jobs.train import train
 
   train(load_config(args.config, args.overrides), args.workdir)
+
+
+def _add_chain(commands) -> argparse.ArgumentParser:
+  parser = commands.add_parser("chain", help="train and cache stage after stage, or go on with it")
+  parser.add_argument("--config", required=True, help="config file with get_chain, with :argument")
+  _add_distributed(parser)
+  parser.set_defaults(run=_chain)
+  return parser
+
+
+def _chain(args: argparse.Namespace) -> None:
+  _distribute(args)
+  from vsumjax.config import load_chain
+  from vsumjax.jobs.chain import run_chain
+
+  run_chain(load_chain(args.config), args.overrides)
 
 
 def _add_cache_teacher(commands) -> argparse.ArgumentParser:

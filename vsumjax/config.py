@@ -8,9 +8,10 @@ import difflib
 import json
 import math
 import runpy
+import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -153,18 +154,71 @@ def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> Experi
   Raises:
     InputError: naming the file or the key.
   """
-  path, _, arg = spec.partition(":")
-  if not Path(path).is_file():
-    raise InputError(f"{path}: no such config file")
-  call = f"get_config({arg!r})" if arg else "get_config()"
-  try:
-    get_config = runpy.run_path(path)["get_config"]
-    values = (get_config(arg) if arg else get_config()).to_dict()
-  except Exception as error:  # the file is the user's own program: anything may go wrong in it
-    raise InputError(f"{path}: {call} failed: {error!r}") from error
+  values = _run_config_file(spec, "get_config")
   for key, text in (overrides or {}).items():
     _override(values, key, text)
   return build_config(_with_family(values))
+
+
+@dataclasses.dataclass(frozen=True)
+class StageConfig:
+  """One stage of a chain.
+
+  config: what `--config` takes, "path/to/file.py:argument".
+  cache: folder for its logits, for the stages after it; "" for none.
+  """
+
+  name: str
+  config: str
+  workdir: str
+  cache: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class ChainConfig:
+  """The stages of a chain, in the order in which they are trained."""
+
+  stages: tuple[StageConfig, ...]
+
+  def __post_init__(self) -> None:
+    for field in ("name", "workdir"):
+      values = [getattr(stage, field) for stage in self.stages]
+      if len(set(values)) < len(values):
+        raise InputError(f"stages.{field}: {values} must differ from each other")
+
+
+def load_chain(spec: str) -> ChainConfig:
+  """Runs a config file and converts what its `get_chain` returns; errors as of `load_config`."""
+  return build_config(_run_config_file(spec, "get_chain"), ChainConfig)
+
+
+def _run_config_file(spec: str, function: str) -> dict[str, Any]:
+  path, _, arg = spec.partition(":")
+  if not Path(path).is_file():
+    raise InputError(f"{path}: no such config file")
+  call = f"{function}({arg!r})" if arg else f"{function}()"
+  try:
+    with _importable(Path(path)):
+      found = runpy.run_path(path)
+      if function not in found:
+        raise InputError(f"{path}: has no {function}")
+      return (found[function](arg) if arg else found[function]()).to_dict()
+  except InputError:
+    raise
+  except Exception as error:  # the file is the user's own program: anything may go wrong in it
+    raise InputError(f"{path}: {call} failed: {error!r}") from error
+
+
+@contextlib.contextmanager
+def _importable(path: Path) -> Iterator[None]:
+  """Within it, a file below a folder `configs` may import others of it: `from configs import x`."""
+  above = [folder.parent for folder in path.resolve().parents if folder.name == "configs"]
+  before = list(sys.path)
+  sys.path[:0] = map(str, above[:1])
+  try:
+    yield
+  finally:
+    sys.path[:] = before
 
 
 def _with_family(values: dict[str, Any]) -> dict[str, Any]:

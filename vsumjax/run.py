@@ -83,7 +83,7 @@ def build_run(experiment: Experiment) -> loop.Run:
     abstract=abstract,
     init_state=init_state,
     train_step=jax.jit(
-      step.make_train_step(model, config.objective, tx),
+      step.make_train_step(model, config.objective, tx, train.num_steps),
       in_shardings=(state_shardings, batch_sharding),
       out_shardings=(state_shardings, replicated),
       donate_argnums=0,

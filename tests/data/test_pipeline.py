@@ -221,8 +221,8 @@ def teacher(source, tokenizer, tmp_path):
   writer = teacher_cache.CacheWriter(tmp_path, identity, shard_size=4)
   for shard in writer.pending_shards():
     examples = range(shard.start, shard.stop)
-    logits = np.stack([np.full((2, 5), i, np.float32) for i in examples])
-    writer.write_shard(shard, [source.example_key(i) for i in examples], logits)
+    answers = [teacher_cache.CachedAnswer(np.full((2, 5), i, np.float32)) for i in examples]
+    writer.write_shard(shard, [source.example_key(i) for i in examples], answers)
   teacher_cache.seal(tmp_path, identity, shard_size=4)
   return teacher_cache.CacheReader(tmp_path, {"teacher_digest": "teacher"})
 

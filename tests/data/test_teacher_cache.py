@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 
 from vsumjax import files
-from vsumjax.data import teacher_cache
-from vsumjax.data.teacher_cache import CacheIdentity, CacheReader, CacheWriter, example_key
+from vsumjax.data import teacher_cache, token_records
+from vsumjax.data.teacher_cache import (
+  CachedAnswer,
+  CachedText,
+  CacheIdentity,
+  CacheReader,
+  CacheWriter,
+  example_key,
+)
 from vsumjax.types import InputError
 
 IDENTITY = CacheIdentity(
@@ -20,6 +27,16 @@ IDENTITY = CacheIdentity(
   window=2,
   num_classes=5,
 )
+TEXT_IDENTITY = dataclasses.replace(
+  IDENTITY,
+  text_kind="topk",
+  text_source="writer",
+  text_tokens=6,
+  text_entries=3,
+  text_temperature=2.0,
+  vocab_size=700,
+)
+SAMPLED_IDENTITY = dataclasses.replace(TEXT_IDENTITY, text_kind="sampled")
 SHARD_SIZE = 4
 DIGESTS = ("teacher_digest", "tokenizer_digest", "prompt_digest", "examples_digest")
 
@@ -29,9 +46,30 @@ def logits(identity=IDENTITY):
   return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
+def text(identity, example):
+  """A text of 0 to Y tokens."""
+  rng = np.random.default_rng(example)
+  num_tokens = example % (identity.text_tokens + 1)
+  tokens = rng.integers(identity.vocab_size, size=num_tokens).astype(np.int32)
+  logits_yV = rng.normal(size=(num_tokens, identity.vocab_size)).astype(np.float32)
+  of = (identity.text_entries, identity.text_temperature)
+  if identity.text_kind == "topk":
+    return CachedText(tokens, *token_records.top_entries(logits_yV, *of))
+  return CachedText(tokens, *token_records.sample_entries(logits_yV, *of, rng))
+
+
+def answer(identity, example):
+  made = text(identity, example) if identity.text_kind else None
+  return CachedAnswer(logits(identity)[example], made)
+
+
+def keys_of(shard, identity=IDENTITY):
+  return [example_key(identity.examples_digest, i) for i in range(shard.start, shard.stop)]
+
+
 def write(writer, shard, identity=IDENTITY):
-  keys = [example_key(identity.examples_digest, i) for i in range(shard.start, shard.stop)]
-  writer.write_shard(shard, keys, logits(identity)[shard.start : shard.stop])
+  answers = [answer(identity, example) for example in range(shard.start, shard.stop)]
+  writer.write_shard(shard, keys_of(shard, identity), answers)
 
 
 def make_cache(folder, identity=IDENTITY, shard_size=SHARD_SIZE):
@@ -59,9 +97,24 @@ def test_what_is_read_is_what_was_written(cache):
   reader = CacheReader(cache, dataclasses.asdict(IDENTITY))
   assert len(reader) == 10 and reader.identity == IDENTITY
   for example in np.random.default_rng(1).permutation(10):
-    assert reader[example].dtype == np.float32
-    assert np.array_equal(reader[example], logits()[example])
+    found = reader[example]
+    assert found.score_logits.dtype == np.float32
+    assert np.array_equal(found.score_logits, logits()[example])
+    assert found.text is None
   teacher_cache.verify(cache)
+
+
+@pytest.mark.parametrize("identity", [TEXT_IDENTITY, SAMPLED_IDENTITY], ids=["topk", "sampled"])
+def test_texts_are_read_as_they_were_written(tmp_path, identity):
+  reader = CacheReader(make_cache(tmp_path, identity), dataclasses.asdict(identity))
+  assert reader.identity == identity
+  for example in np.random.default_rng(1).permutation(10):
+    found, written = reader[example], answer(identity, example)
+    assert np.array_equal(found.score_logits, written.score_logits)
+    for name, value in written.text._asdict().items():
+      rtol = 2**-11 if name == "values" else 0  # float16
+      np.testing.assert_allclose(getattr(found.text, name), value, rtol=rtol, err_msg=name)
+  teacher_cache.verify(tmp_path)
 
 
 @pytest.mark.parametrize("example", [-1, 10])
@@ -71,9 +124,9 @@ def test_there_is_nothing_beyond_the_examples(cache, example):
 
 
 def test_a_score_record_takes_at_most_64_bytes_on_disk(tmp_path):
-  identity = dataclasses.replace(IDENTITY, window=1, num_examples=20_000)
-  folder = make_cache(tmp_path / "cache", identity, shard_size=20_000)
-  assert shard_paths(folder)[0].stat().st_size / 20_000 <= 64
+  identity = dataclasses.replace(IDENTITY, window=1, num_examples=8192)
+  folder = make_cache(tmp_path / "cache", identity, shard_size=8192)
+  assert shard_paths(folder)[0].stat().st_size / 8192 <= 64
 
 
 def test_the_same_answers_give_the_same_bytes(tmp_path, cache):
@@ -131,20 +184,55 @@ def test_rows_out_of_order_are_refused(tmp_path):
   shard = writer.pending_shards()[0]
   keys = [example_key(IDENTITY.examples_digest, i) for i in (1, 0, 2, 3)]
   with pytest.raises(ValueError, match="not examples 0 to 3 in order"):
-    writer.write_shard(shard, keys, logits()[:4])
+    writer.write_shard(shard, keys, [answer(IDENTITY, i) for i in range(4)])
   assert writer.pending_shards()[0] == shard
 
 
+def _replaced(identity, **changes):
+  good = answer(identity, 5)
+  if "score_logits" in changes or changes.get("text", 0) is None:
+    return good._replace(**changes)
+  return good._replace(text=good.text._replace(**changes))
+
+
 @pytest.mark.parametrize(
-  ("rows", "message"),
-  [(logits()[:3], "holds logits"), (np.full((4, 2, 5), np.nan, np.float32), "not finite")],
+  ("identity", "bad", "message"),
+  [
+    (IDENTITY, _replaced(IDENTITY, score_logits=np.zeros((1, 5), np.float32)), "has logits"),
+    (IDENTITY, _replaced(IDENTITY, score_logits=np.full((2, 5), np.nan)), "not finite"),
+    (IDENTITY, answer(TEXT_IDENTITY, 5), "text_kind is ''"),
+    (TEXT_IDENTITY, _replaced(TEXT_IDENTITY, text=None), "text_kind is 'topk'"),
+    (TEXT_IDENTITY, _replaced(TEXT_IDENTITY, ids=np.zeros((5, 2), int)), "5 tokens with 2 entries"),
+    (TEXT_IDENTITY, _replaced(TEXT_IDENTITY, ids=np.zeros((7, 3), int)), "7 tokens with 3 entries"),
+    (TEXT_IDENTITY, _replaced(TEXT_IDENTITY, tokens=np.full(5, 700)), "beyond the vocabulary"),
+    (TEXT_IDENTITY, _replaced(TEXT_IDENTITY, values=np.ones((5, 3))), "above 0"),
+  ],
 )
-def test_unusable_logits_are_refused(tmp_path, rows, message):
-  writer = CacheWriter(tmp_path, IDENTITY, SHARD_SIZE)
+def test_unusable_answers_are_refused(tmp_path, identity, bad, message):
+  writer = CacheWriter(tmp_path, identity, SHARD_SIZE)
   shard = writer.pending_shards()[0]
-  keys = [example_key(IDENTITY.examples_digest, i) for i in range(4)]
+  answers = [answer(identity, example) for example in range(3)]
   with pytest.raises(ValueError, match=message):
-    writer.write_shard(shard, keys, rows)
+    writer.write_shard(shard, keys_of(shard), [*answers, bad])
+  with pytest.raises(ValueError, match="holds 4 answers, not 3"):
+    writer.write_shard(shard, keys_of(shard), answers)
+  assert writer.pending_shards()[0] == shard
+  assert [path.name for path in tmp_path.iterdir()] == ["identity.json"]
+
+
+@pytest.mark.parametrize(
+  "changes",
+  [
+    {"text_kind": "top"},
+    {"text_tokens": 0},
+    {"text_entries": 0},
+    {"text_temperature": 0.0},
+    {"vocab_size": (1 << 18) + 1},
+  ],
+)
+def test_an_impossible_text_is_refused(changes):
+  with pytest.raises(ValueError, match="text"):
+    dataclasses.replace(TEXT_IDENTITY, **changes)
 
 
 @pytest.mark.parametrize("field", DIGESTS)
@@ -158,6 +246,25 @@ def test_a_cache_of_something_else_is_refused_by_name(cache, field):
     CacheWriter(cache, other, SHARD_SIZE)
   with pytest.raises(InputError, match=field):
     teacher_cache.seal(cache, other, SHARD_SIZE)
+
+
+@pytest.mark.parametrize(
+  ("field", "other"),
+  [
+    ("text_kind", "sampled"),
+    ("text_source", "another"),
+    ("text_tokens", 7),
+    ("text_entries", 2),
+    ("text_temperature", 1.0),
+    ("vocab_size", 701),
+  ],
+)
+def test_other_texts_are_refused_by_name(tmp_path, field, other):
+  make_cache(tmp_path, TEXT_IDENTITY)
+  with pytest.raises(InputError, match=f"{field} is .* in this cache and {other} here"):
+    CacheReader(tmp_path, {field: other})
+  with pytest.raises(InputError, match=field):
+    CacheWriter(tmp_path, dataclasses.replace(TEXT_IDENTITY, **{field: other}), SHARD_SIZE)
 
 
 def test_another_shard_size_is_refused(cache):
@@ -204,7 +311,7 @@ def test_a_flipped_bit_is_named(cache, position):
   with pytest.raises(InputError, match=r"shard-00001-of-00003\.arrayrecord: the content changed"):
     teacher_cache.verify(cache)
   reader = CacheReader(cache, {})
-  assert np.array_equal(reader[0], logits()[0])
+  assert np.array_equal(reader[0].score_logits, logits()[0])
   with pytest.raises(InputError, match=r"shard-00001-of-00003\.arrayrecord: the content changed"):
     reader[5]
 
@@ -221,11 +328,36 @@ def test_a_record_in_the_place_of_another_is_found_out(cache):
     teacher_cache.verify(cache)
 
 
-def test_another_schema_is_refused(cache):
-  manifest = cache / "MANIFEST.json"
-  manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"schema_version": 9}))
-  with pytest.raises(InputError, match="schema_version 9"):
+@pytest.mark.parametrize("version", [1, 9])
+def test_another_schema_is_refused(cache, version):
+  for name in ("MANIFEST.json", "identity.json"):
+    path = cache / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": version}))
+  told = rf"json: schema_version {version}, this program reads 2; make the cache again"
+  with pytest.raises(InputError, match=told):
     CacheReader(cache, {})
+  with pytest.raises(InputError, match=told):
+    CacheWriter(cache, IDENTITY, SHARD_SIZE)
+
+
+def test_a_broken_record_is_named(tmp_path, monkeypatch):
+  """As a writer with a fault would leave it: sizes, digests and header agree."""
+  encode = token_records.encode_text
+  with monkeypatch.context() as patched:
+    patched.setattr(token_records, "encode_text", lambda *args: encode(*args)[:-1])
+    make_cache(tmp_path, TEXT_IDENTITY)
+  with pytest.raises(InputError, match=r"shard-00000.*: the record of example 0 is broken"):
+    teacher_cache.verify(tmp_path)
+
+
+@pytest.mark.parametrize("resize", [lambda record: record[:-1], lambda record: record + b"x"])
+def test_a_record_of_another_size_is_named(tmp_path, monkeypatch, resize):
+  encode = teacher_cache._encode_record
+  with monkeypatch.context() as patched:
+    patched.setattr(teacher_cache, "_encode_record", lambda *args: resize(encode(*args)))
+    make_cache(tmp_path)
+  with pytest.raises(InputError, match=r"shard-00000.*: the record of example 0 is broken"):
+    teacher_cache.verify(tmp_path)
 
 
 def test_a_reader_can_be_pickled_and_shared_by_threads(cache):
@@ -235,4 +367,4 @@ def test_a_reader_can_be_pickled_and_shared_by_threads(cache):
   examples = list(range(10)) * 50
   with concurrent.futures.ThreadPoolExecutor(4) as pool:
     rows = list(pool.map(copy.__getitem__, examples))
-  assert np.array_equal(np.stack(rows), logits()[examples])
+  assert np.array_equal(np.stack([row.score_logits for row in rows]), logits()[examples])

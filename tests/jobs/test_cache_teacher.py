@@ -34,7 +34,7 @@ def test_a_cache_holds_the_teachers_last_exit(trained, cache):
   for example in range(len(source)):
     video, first = source.window(example)
     logits_ENC = readouts[video].logits_ENC[:, first : first + 2]
-    cached = reader[example][: logits_ENC.shape[1]]
+    cached = reader[example].score_logits[: logits_ENC.shape[1]]
     np.testing.assert_allclose(cached, logits_ENC[-1], atol=1e-4)
     assert np.abs(cached - logits_ENC[0]).max() > 1e-2  # not another exit's
 
@@ -43,11 +43,11 @@ def test_an_interrupted_cache_goes_on_where_it_stopped(trained, cache, tmp_path,
   writes = []
   write_shard = teacher_cache.CacheWriter.write_shard
 
-  def interrupted(self, shard, keys, logits):
+  def interrupted(self, shard, keys, answers):
     if len(writes) == 1:
       raise KeyboardInterrupt
     writes.append(shard.index)
-    write_shard(self, shard, keys, logits)
+    write_shard(self, shard, keys, answers)
 
   out = tmp_path / "cache"
   with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

@@ -23,7 +23,7 @@ def _config(**changes):
 
 
 def _step(config):
-  return step.make_train_step(testing.tiny_model(config), OBJECTIVE, TX)
+  return step.make_train_step(testing.tiny_model(config), OBJECTIVE, TX, 10)
 
 
 def _init(config):

@@ -9,7 +9,12 @@ import pytest
 
 from vsumjax import testing
 from vsumjax.ops import reference
-from vsumjax.training.objective import ObjectiveConfig, TeacherConfig, compute_loss
+from vsumjax.training.objective import (
+  ObjectiveConfig,
+  SelfDistillationConfig,
+  TeacherConfig,
+  compute_loss,
+)
 from vsumjax.types import InputError, StudentOutput
 
 MENTOR = TeacherConfig("mentor", "", "", weight=0.5, temperature=2.0, direction="forward")
@@ -31,8 +36,10 @@ def output(batch):
   return StudentOutput(logits=logits, confidence=logits[..., 0])
 
 
-def _loss(config, output, batch):
-  return jax.device_get(jax.jit(lambda o, b: compute_loss(config, o, b))(output, batch))
+def _loss(config, output, batch, progress=0.5):
+  return jax.device_get(
+    jax.jit(lambda o, b, p: compute_loss(config, o, b, p))(output, batch, progress)
+  )
 
 
 def _kl(teacher, logits, cached, weight):
@@ -69,6 +76,49 @@ def test_prototypes_learn_by_the_cross_entropy_of_their_cosines(output, batch):
   np.testing.assert_allclose(metrics["prototype"][0], terms[2], rtol=1e-5)
 
 
+def test_the_last_exit_teaches_the_earlier_ones_and_learns_nothing_from_them(output, batch):
+  own = SelfDistillationConfig(0.6, 2.0, "forward")
+  config = dataclasses.replace(CONFIG, self_distillation=own)
+  (total, _), metrics = _loss(config, output, batch)
+  (without, _), _ = _loss(CONFIG, output, batch)
+  logits, weight = np.asarray(output.logits), np.asarray(batch.weight)
+  terms = [reference.kl(logits[e], logits[2], weight, 2.0, "forward")[0] for e in (0, 1)]
+  np.testing.assert_allclose(total - without, 0.6 * (1.0 * terms[0] + 0.5 * terms[1]) / 1.5, 1e-4)
+  np.testing.assert_allclose(metrics["kl_self"][0], terms[1], rtol=1e-5)
+
+  def gradient(config):
+    return jax.grad(lambda o: compute_loss(config, o, batch, 0.5)[0][0])(output).logits
+
+  changed = np.abs(np.asarray(gradient(config) - gradient(CONFIG))).max(axis=(1, 2, 3))
+  assert (changed[:2] > 1e-3).all()
+  assert changed[2] == 0
+
+
+def test_weights_follow_their_schedules(output, batch):
+  fading = dataclasses.replace(MENTOR, weight=((0.0, 1.0), (1.0, 0.0)))
+  deeper = (((0.0, 1.0), (1.0, 0.0)), 0.5, ((0.0, 0.0), (1.0, 2.0)))
+  scheduled = ObjectiveConfig(((0.0, 0.2), (1.0, 1.0)), deeper, (fading, TEACHER))
+  for progress in (0.0, 0.25, 1.0):
+    now = ObjectiveConfig(
+      0.2 + 0.8 * progress,
+      (1.0 - progress, 0.5, 2.0 * progress),
+      (dataclasses.replace(MENTOR, weight=1.0 - progress), TEACHER),
+    )
+    found, expected = _loss(scheduled, output, batch, progress), _loss(now, output, batch)
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
+  assert abs(_loss(scheduled, output, batch, 0.0)[0][0] - found[0][0]) > 1e-2
+
+
+def test_a_teacher_may_weigh_the_exits_otherwise(output, batch):
+  early = dataclasses.replace(MENTOR, exit_weights=(3.0, 0.0, 0.0))
+  config = dataclasses.replace(CONFIG, teachers=(early, TEACHER))
+  cached, weight = np.asarray(batch.teachers[0].score_logits), np.asarray(batch.weight)
+  kl = [_kl(MENTOR, logits, cached, weight) for logits in np.asarray(output.logits)]
+  usual = (1.0 * kl[0] + 0.5 * kl[1] + 2.0 * kl[2]) / 3.5
+  difference = _loss(config, output, batch)[0][0] - _loss(CONFIG, output, batch)[0][0]
+  np.testing.assert_allclose(difference, 0.5 * (kl[0] - usual), rtol=1e-4)
+
+
 @pytest.mark.parametrize("field", ["weight", "temperature", "direction"])
 def test_every_field_of_a_teacher_acts(field, output, batch):
   other = {"weight": 0.6, "temperature": 1.0, "direction": "reverse"}[field]
@@ -86,12 +136,12 @@ def test_teachers_are_taken_in_the_order_of_the_config(output, batch):
 def test_another_number_of_teachers_raises(num_cached, output, batch):
   cached = (batch.teachers * 2)[:num_cached]
   with pytest.raises(ValueError, match="zip"):
-    compute_loss(CONFIG, output, batch.replace(teachers=cached))
+    compute_loss(CONFIG, output, batch.replace(teachers=cached), 0.5)
 
 
 def test_another_number_of_exits_raises(output, batch):
-  with pytest.raises(ValueError, match="zip"):
-    compute_loss(dataclasses.replace(CONFIG, exit_weights=(1.0, 1.0)), output, batch)
+  with pytest.raises(ValueError, match="3 exits, 2 weights"):
+    compute_loss(dataclasses.replace(CONFIG, exit_weights=(1.0, 1.0)), output, batch, 0.5)
 
 
 def test_padding_rows_change_nothing(output, batch):
@@ -109,7 +159,7 @@ def test_padding_rows_change_nothing(output, batch):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), short, long)
 
   def gradient(output, batch):
-    return jax.jit(jax.grad(lambda o: compute_loss(CONFIG, o, batch)[0][0]))(output).logits
+    return jax.jit(jax.grad(lambda o: compute_loss(CONFIG, o, batch, 0.5)[0][0]))(output).logits
 
   grads = np.asarray(gradient(wide, longer))
   np.testing.assert_allclose(grads[:, :3], gradient(output, batch), rtol=1e-6)
@@ -125,6 +175,21 @@ def test_padding_rows_change_nothing(output, batch):
     (lambda: dataclasses.replace(CONFIG, exit_weights=(0.0, 0.0)), "exit_weights"),
     (lambda: dataclasses.replace(CONFIG, exit_weights=()), "exit_weights"),
     (lambda: dataclasses.replace(CONFIG, exit_weights=(2.0, -1.0)), "exit_weights"),
+    (lambda: dataclasses.replace(CONFIG, ce_weight=-1.0), "objective.ce_weight"),
+    (lambda: dataclasses.replace(MENTOR, weight=((0.5, 1.0), (0.2, 1.0))), "teachers.weight"),
+    (
+      lambda: ObjectiveConfig(1.0, (1.0,), (dataclasses.replace(MENTOR, exit_weights=(1.0, 1.0)),)),
+      r"teachers\[0\].exit_weights: 2 weights for the 1",
+    ),
+    (lambda: SelfDistillationConfig(1.0, 0.0), "self_distillation.temperature"),
+    (
+      lambda: ObjectiveConfig(1.0, (1.0,), (), 0.0, SelfDistillationConfig(1.0)),
+      "self_distillation.weight: needs two or more exits",
+    ),
+    (
+      lambda: ObjectiveConfig(1.0, (0.0, 1.0), (), 0.0, SelfDistillationConfig(1.0)),
+      "the last left out",
+    ),
   ],
 )
 def test_objectives_without_sense_are_refused(make, message):

@@ -41,19 +41,21 @@ def first():
 
 @pytest.fixture(scope="module")
 def train_step():
-  return jax.jit(step.make_train_step(Linear(), OBJECTIVE, TX))
+  return jax.jit(step.make_train_step(Linear(), OBJECTIVE, TX, 10))
 
 
 def test_specs_of_the_real_model(one_device, batch):
   model = testing.tiny_model()
   objective = ObjectiveConfig(1.0, (1.0, 1.0, 1.0), TEACHERS)
   spec = jax.eval_shape(lambda: sharding.unbox(state.init_state(model, TX, batch, 0)))
-  testing.assert_step_specs(step.make_train_step(model, objective, TX), spec, batch)
+  testing.assert_step_specs(step.make_train_step(model, objective, TX, 10), spec, batch)
 
 
 def test_a_step_is_the_optimizer_on_the_mean_loss(train_step, first, batch):
   def mean_loss(params):
-    (total, weight), _ = compute_loss(OBJECTIVE, Linear().apply({"params": params}, batch), batch)
+    (total, weight), _ = compute_loss(
+      OBJECTIVE, Linear().apply({"params": params}, batch), batch, 0.0
+    )
     return total / weight
 
   grads = jax.jit(jax.grad(mean_loss))(first.params)

@@ -7,9 +7,10 @@ A cache is a folder:
   shard-00001-of-00002.arrayrecord
   MANIFEST.json                     written last: identity, and size and digest of every shard
 
-A record is 16 bytes of header and the logits (little endian):
+A record is 16 bytes of header, the logits and, in a cache of texts, the text (little endian):
 
   u8 record version | u8 kind | u16 N * C | u32 example | 8 bytes example key | f32[N * C] logits
+  kind 2, topk, and 3, sampled: the text part, as in `token_records`
 
 The key is `example_key` of the digest of all examples, so a record that was moved to another place,
 or made for other data, gives itself away. Shards appear whole, by renaming; a folder without
@@ -26,22 +27,27 @@ import pathlib
 import struct
 import threading
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from array_record.python import array_record_module
 
 from vsumjax import files
+from vsumjax.data import token_records
 from vsumjax.data.record_files import RecordFile, decode_versioned, require_whole, shard_name
+from vsumjax.data.token_records import CachedText
 from vsumjax.types import InputError
 
-SCHEMA_VERSION = 1
-_RECORD_VERSION = 1
-_SCORE_LOGITS = 1  # the only kind of record so far
+SCHEMA_VERSION = 2
+_RECORD_VERSION = 2
+_RECORD_KINDS = {"": 1, token_records.TOPK: 2, token_records.SAMPLED: 3}  # by `text_kind`
 _HEADER = struct.Struct("<BBHI8s")
 _IDENTITY_FILE = "identity.json"
 _MANIFEST_FILE = "MANIFEST.json"
-# 16 records a chunk: 46 bytes on disk for N = 1, C = 5 (92 with 1 a chunk), faster random reads.
-_WRITER_OPTIONS = "group_size:16,uncompressed,max_parallelism:1"
+# Records of a chunk, which is read as a whole: 16 score records are a few hundred bytes; of texts,
+# which are a hundred times as long, four are read in a quarter of the time of 16.
+_WRITER_OPTIONS = "group_size:{},uncompressed,max_parallelism:1"
+_GROUP_SIZE, _TEXT_GROUP_SIZE = 16, 4
 _REMAKE = "delete the shard and MANIFEST.json, and let the teacher write it again"
 
 
@@ -57,6 +63,12 @@ class CacheIdentity:
     num_examples: records in the cache.
     window: N, segments an example.
     num_classes: C, logits a segment.
+    text_kind: of the records of tokens, `topk` or `sampled`; "" in a cache without text.
+    text_source: `teacher_digest` of the teacher that wrote the texts.
+    text_tokens: Y, the most tokens of a text.
+    text_entries: J, likeliest tokens or draws for each token of a text.
+    text_temperature: T, of the distributions that entries, logsumexp and entropy are of.
+    vocab_size: V, of the logits that these were made of.
   """
 
   teacher_digest: str
@@ -66,6 +78,34 @@ class CacheIdentity:
   num_examples: int
   window: int
   num_classes: int
+  text_kind: str = ""
+  text_source: str = ""
+  text_tokens: int = 0
+  text_entries: int = 0
+  text_temperature: float = 1.0
+  vocab_size: int = 0
+
+  def __post_init__(self):
+    if self.text_kind not in _RECORD_KINDS:
+      raise ValueError(f"text_kind {self.text_kind!r} is none of {', '.join(_RECORD_KINDS)}")
+    if self.text_kind and not (
+      0 < self.text_tokens <= token_records.MAX_TOKENS
+      and 0 < self.vocab_size <= token_records.MAX_VOCAB_SIZE
+      and self.text_entries > 0
+      and self.text_temperature > 0
+    ):
+      raise ValueError(f"a text needs tokens, entries, a temperature and a vocabulary: {self}")
+
+
+class CachedAnswer(NamedTuple):
+  """What a teacher says about an example.
+
+  score_logits: f32[N, C].
+  text: of y <= Y tokens, if the cache holds texts.
+  """
+
+  score_logits: np.ndarray
+  text: CachedText | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,37 +145,38 @@ class CacheWriter:
     mine = self._shards[process_index::process_count]
     return [shard for shard in mine if not self._path(shard).exists()]
 
-  def write_shard(self, shard: Shard, keys: Sequence[bytes], logits_BNC: np.ndarray) -> None:
+  def write_shard(
+    self, shard: Shard, keys: Sequence[bytes], answers: Sequence[CachedAnswer]
+  ) -> None:
     """Writes one shard; it appears under its name only when all of it is on disk.
 
     Args:
       shard: one of `pending_shards`.
-      keys: `WindowSource.example_key` of each row, a check on their order.
-      logits_BNC: f32[B, N, C], the rows of examples shard.start .. shard.stop - 1.
+      keys: `WindowSource.example_key` of each answer, a check on their order.
+      answers: to examples shard.start .. shard.stop - 1.
 
     Raises:
-      ValueError: rows of other examples, of another shape, or with a value that is not finite.
+      ValueError: answers to other examples, of another shape, or with a value that is not finite.
       RuntimeError, OSError: the disk is full or failing; the shard is then still pending.
     """
-    self._check_rows(shard, keys, logits_BNC)
+    self._check(shard, keys, answers)
+    group_size = _TEXT_GROUP_SIZE if self._identity.text_kind else _GROUP_SIZE
     with files.replacing_durably(self._path(shard)) as temporary:
-      writer = array_record_module.ArrayRecordWriter(str(temporary), _WRITER_OPTIONS)
-      for offset, key in enumerate(keys):
-        writer.write(_encode_record(shard.start + offset, key, logits_BNC[offset]))
+      options = _WRITER_OPTIONS.format(group_size)
+      writer = array_record_module.ArrayRecordWriter(str(temporary), options)
+      for offset, (key, answer) in enumerate(zip(keys, answers, strict=True)):
+        writer.write(_encode_record(self._identity, shard.start + offset, key, answer))
       writer.close()
 
   def _path(self, shard: Shard) -> pathlib.Path:
     return self._folder / shard_name(shard.index, len(self._shards))
 
-  def _check_rows(self, shard: Shard, keys: Sequence[bytes], logits_BNC: np.ndarray) -> None:
-    shape = (shard.stop - shard.start, self._identity.window, self._identity.num_classes)
-    if logits_BNC.shape != shape:
-      raise ValueError(f"shard {shard.index} holds logits {shape}, not {logits_BNC.shape}")
+  def _check(self, shard: Shard, keys: Sequence[bytes], answers: Sequence[CachedAnswer]) -> None:
     digest = self._identity.examples_digest
     if list(keys) != [example_key(digest, i) for i in range(shard.start, shard.stop)]:
       raise ValueError(f"the rows are not examples {shard.start} to {shard.stop - 1} in order")
-    if not np.isfinite(logits_BNC).all():
-      raise ValueError(f"the teacher's logits in shard {shard.index} are not finite")
+    if len(answers) != len(keys):
+      raise ValueError(f"shard {shard.index} holds {len(keys)} answers, not {len(answers)}")
 
 
 def seal(folder: str | os.PathLike[str], identity: CacheIdentity, shard_size: int) -> None:
@@ -165,14 +206,14 @@ def seal(folder: str | os.PathLike[str], identity: CacheIdentity, shard_size: in
 
 
 class CacheReader:
-  """A sealed cache, read at random: `reader[example]` is what the teacher says, f32[N, C].
+  """A sealed cache, read at random: `reader[example]` is what the teacher says, a `CachedAnswer`.
 
   Opening compares the identity with what is expected and looks for every shard at its full size. A
   shard's digest is compared when it is first read, and every record says whether it is the example
   asked for. Safe in threads, and picklable.
   """
 
-  def __init__(self, folder: str | os.PathLike[str], expected: Mapping[str, str | int]):
+  def __init__(self, folder: str | os.PathLike[str], expected: Mapping[str, str | int | float]):
     """Opens a cache.
 
     Args:
@@ -198,8 +239,8 @@ class CacheReader:
   def __len__(self) -> int:
     return self.identity.num_examples
 
-  def __getitem__(self, example: int) -> np.ndarray:
-    """f32[N, C]. InputError if the shard's bytes changed or the record is another example's."""
+  def __getitem__(self, example: int) -> CachedAnswer:
+    """InputError if the shard's bytes changed or the record is another example's."""
     if not 0 <= example < len(self):
       raise IndexError(f"example {example} of a cache of {len(self)}")
     index, row = divmod(int(example), self._shard_size)
@@ -220,7 +261,7 @@ class CacheReader:
         reader = self._open[index]
     return reader
 
-  def require(self, expected: Mapping[str, str | int]) -> None:
+  def require(self, expected: Mapping[str, str | int | float]) -> None:
     """Raises InputError naming the first field of the identity that is not as expected."""
     _require_same(self._folder, dataclasses.asdict(self.identity), expected)
 
@@ -246,20 +287,58 @@ def _cut_shards(num_examples: int, shard_size: int) -> list[Shard]:
   return [Shard(k, s, min(s + shard_size, num_examples)) for k, s in enumerate(starts)]
 
 
-def _encode_record(example: int, key: bytes, logits_NC: np.ndarray) -> bytes:
-  header = _HEADER.pack(_RECORD_VERSION, _SCORE_LOGITS, logits_NC.size, example, key)
-  return header + logits_NC.astype("<f4").tobytes()
+def _encode_record(
+  identity: CacheIdentity, example: int, key: bytes, answer: CachedAnswer
+) -> bytes:
+  logits_NC, text = answer.score_logits, answer.text
+  shape = (identity.window, identity.num_classes)
+  if logits_NC.shape != shape:
+    raise ValueError(f"example {example} has logits {logits_NC.shape}, not {shape}")
+  if not np.isfinite(logits_NC).all():
+    raise ValueError(f"the teacher's logits of example {example} are not finite")
+  record = _header(identity, example, key) + logits_NC.astype("<f4").tobytes()
+  if (text is not None) != bool(identity.text_kind):
+    raise ValueError(f"example {example}: text_kind is {identity.text_kind!r}, the text is {text}")
+  if text is None:
+    return record
+  y, J = text.ids.shape
+  if y > identity.text_tokens or identity.text_entries != J:
+    raise ValueError(f"the text of example {example} has {y} tokens with {J} entries")
+  if max(text.tokens.max(initial=0), text.ids.max(initial=0)) >= identity.vocab_size:
+    raise ValueError(f"the text of example {example} has an id beyond the vocabulary")
+  return record + token_records.encode_text(text, identity.text_kind)
 
 
 def _decode_record(
   path: pathlib.Path, record: bytes, identity: CacheIdentity, example: int
-) -> np.ndarray:
+) -> CachedAnswer:
   key = example_key(identity.examples_digest, example)
-  size = identity.window * identity.num_classes
-  if record[: _HEADER.size] != _HEADER.pack(_RECORD_VERSION, _SCORE_LOGITS, size, example, key):
+  if record[: _HEADER.size] != _header(identity, example, key):
     raise InputError(f"{path}: holds no record of example {example}; {_REMAKE}")
-  logits = np.frombuffer(record, "<f4", offset=_HEADER.size).astype(np.float32)
-  return logits.reshape(identity.window, identity.num_classes)
+  window, num_classes = identity.window, identity.num_classes
+  end = _HEADER.size + 4 * window * num_classes
+  try:
+    logits = np.frombuffer(record[:end], "<f4", offset=_HEADER.size).astype(np.float32)
+    return CachedAnswer(logits.reshape(window, num_classes), _decode_rest(record[end:], identity))
+  except ValueError as error:
+    raise InputError(
+      f"{path}: the record of example {example} is broken: {error}; {_REMAKE}"
+    ) from None
+
+
+def _decode_rest(rest: bytes, identity: CacheIdentity) -> CachedText | None:
+  if identity.text_kind:
+    return token_records.decode_text(
+      rest, identity.text_kind, identity.text_entries, identity.vocab_size
+    )
+  if rest:
+    raise ValueError(f"{len(rest)} bytes too many")
+  return None
+
+
+def _header(identity: CacheIdentity, example: int, key: bytes) -> bytes:
+  size = identity.window * identity.num_classes
+  return _HEADER.pack(_RECORD_VERSION, _RECORD_KINDS[identity.text_kind], size, example, key)
 
 
 def _require_digest(path: pathlib.Path, digest: str) -> None:

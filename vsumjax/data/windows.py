@@ -122,7 +122,7 @@ class WindowSource:
       **_layout_fields(prompt.layout(self._config, self._tokenizer, title, texts)),
       "targets": targets_NC,
       "weight": weight_N,
-      "teachers": tuple(teacher[example] for teacher in self._teachers),
+      "teachers": tuple(teacher[example].score_logits for teacher in self._teachers),
       "example": np.asarray(example, np.int32),
     }
 

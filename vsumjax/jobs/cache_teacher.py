@@ -42,7 +42,8 @@ def cache_teacher(
         logits_BNC.append(output.logits[-1][batch.example >= 0])
         update(shard.start + sum(map(len, logits_BNC)), len(source))
       keys = [source.example_key(i) for i in range(shard.start, shard.stop)]
-      writer.write_shard(shard, keys, np.concatenate(logits_BNC))
+      answers = [teacher_cache.CachedAnswer(logits_NC) for logits_NC in np.concatenate(logits_BNC)]
+      writer.write_shard(shard, keys, answers)
   teacher_cache.seal(out, identity, shard_size)
   return out
 

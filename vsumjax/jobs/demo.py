@@ -2,51 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
-import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
-import rich.console
-import rich.rule
-
-from vsumjax.config import load_config
+from vsumjax.config import load_chain
 from vsumjax.data import audio, fake, prompt, tokenizer, transcript
 from vsumjax.data.manifest import Manifest, load_manifest
-from vsumjax.jobs.cache_teacher import cache_teacher
+from vsumjax.jobs.chain import heading, run_chain
 from vsumjax.jobs.evaluate import Evaluation, evaluate
 from vsumjax.jobs.summarize import summarize
-from vsumjax.jobs.train import train
 from vsumjax.progress import progress
 
 _VOCAB_SIZE, _NUM_MARKERS = 1024, 16
 
 
-@dataclasses.dataclass(frozen=True)
-class Chain:
-  """Where the stages of one chain lie and which config they take.
-
-  config_file: with `get_config("stage,key=value,...")`, as configs/demo.py.
-  root: folder of the chain, with a workdir and a cache for each stage.
-  corpus: folder with corpus/ and tokenizer.model; see `make_corpus`.
-  """
-
-  config_file: Path
-  root: Path
-  corpus: Path
-  seed: int = 0
-
-  def config(self, stage: str, **options: str) -> str:
-    """What `--config` takes for a stage."""
-    pairs = {"root": self.root, "corpus": self.corpus, "seed": self.seed} | options
-    return f"{self.config_file}:{stage}," + ",".join(f"{k}={v}" for k, v in pairs.items())
-
-  def train(self, stage: str, workdir: str = "", **options: str) -> Path:
-    return train(load_config(self.config(stage, **options)), self.root / (workdir or stage))
-
-  def cache(self, stage: str) -> Path:
-    return cache_teacher(self.root / stage, self.root / f"{stage}_cache")
+def chain_spec(config_file: Path, root: Path, corpus: Path, seed: int) -> str:
+  """What `load_chain` takes for a chain in `root` on the corpus that `make_corpus` left."""
+  return f"{config_file}:root={root},corpus={corpus},seed={seed}"
 
 
 def make_corpus(root: Path, config: fake.FakeConfig) -> Manifest:
@@ -71,29 +44,19 @@ def _texts(manifest: Manifest) -> Iterable[str]:
 
 def run_demo(config_file: Path, root: Path, seed: int) -> Evaluation:
   """Runs every stage that is not finished; prints the scores and where the results lie."""
-  chain = Chain(config_file, root, root, seed)
   started = time.monotonic()
-  stages: dict[str, Callable[[], object]] = {
-    "a corpus of videos with sound, words and 20 annotators": lambda: make_corpus(
-      root, fake.FakeConfig()
-    ),
-    "teacher: cross entropy": lambda: chain.train("teacher"),
-    "cache of the teacher's logits": lambda: chain.cache("teacher"),
-    "mentor: cross entropy + KL to the teacher": lambda: chain.train("mentor"),
-    "cache of the mentor's logits": lambda: chain.cache("mentor"),
-    "student: cross entropy + KL to both, at every exit": lambda: chain.train("student"),
-  }
-  for number, (what, run) in enumerate(stages.items(), start=1):
-    _heading(f"{number}/8 {what}", started)
-    run()
-  _heading("7/8 held-out videos", started)
+  heading("1/4 a corpus of videos with sound, words and 20 annotators", started)
+  make_corpus(root, fake.FakeConfig())
+  heading("2/4 a chain of distillation: teacher, mentor, student", started)
+  run_chain(load_chain(chain_spec(config_file, root, root, seed)))
+  heading("3/4 held-out videos", started)
   result = evaluate(root / "student", root / "evaluation")
-  _heading("8/8 a summary of a held-out video", started)
+  heading("4/4 a summary of a held-out video", started)
   video = load_manifest(root / "corpus" / "manifest.jsonl").of_split("test")[0]
   summarize(
     video.media, root / "student", root / "summary", title=video.title, transcript=video.transcript
   )
-  _heading("done", started)
+  heading("done", started)
   print(
     f"scores:   {root / 'evaluation' / 'evaluation.json'}\n"
     f"summary:  {root / 'summary' / 'index.html'}\n"
@@ -102,8 +65,3 @@ def run_demo(config_file: Path, root: Path, seed: int) -> Evaluation:
     "--out YOUR_FOLDER"
   )
   return result
-
-
-def _heading(text: str, started: float) -> None:
-  console = rich.console.Console(file=sys.stderr)
-  console.print(rich.rule.Rule(f"{text} ({time.monotonic() - started:.0f} s)", align="left"))

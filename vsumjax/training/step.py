@@ -18,7 +18,10 @@ Metrics = dict[str, Pair]
 
 
 def make_train_step(
-  model: VideoSummaryStudent, objective: ObjectiveConfig, tx: optax.GradientTransformation
+  model: VideoSummaryStudent,
+  objective: ObjectiveConfig,
+  tx: optax.GradientTransformation,
+  num_steps: int,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
   """A step of gradient descent on sum / weight over the global batch.
 
@@ -30,7 +33,9 @@ def make_train_step(
 
     def loss_fn(trained):
       output = model.apply({"params": lora.join(trained, frozen)}, batch)
-      (total, weight), metrics = compute_loss(objective, output, batch)
+      (total, weight), metrics = compute_loss(
+        objective, output, batch, progress=state.step / num_steps
+      )
       # A batch of padding alone has weight 0 and gives zero gradients, not NaN.
       return total / jnp.maximum(weight, 1e-6), metrics
 
@@ -52,6 +57,6 @@ def make_eval_step(
 
   def eval_step(params: object, batch: Batch) -> Metrics:
     output = model.apply({"params": params}, batch.replace(teachers=()))
-    return compute_loss(labels_only, output, batch.replace(teachers=()))[1]
+    return compute_loss(labels_only, output, batch.replace(teachers=()), 1.0)[1]
 
   return eval_step

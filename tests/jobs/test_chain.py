@@ -1,0 +1,126 @@
+"""A chain: what does not fit is refused before anything is trained; what is finished is kept."""
+
+import json
+
+import pytest
+
+from vsumjax.config import load_chain
+from vsumjax.data import teacher_cache, tokenizer
+from vsumjax.jobs import chain
+from vsumjax.types import InputError
+
+SMALL = {"train.num_steps": 2, "train.batch_size": 8, "train.eval_every": 2}
+
+
+def _teacher(root, name, **changes):
+  return {
+    "name": name,
+    "workdir": str(root / name),
+    "cache": str(root / f"{name}_cache"),
+    "weight": 0.5,
+    "temperature": 2.0,
+    "direction": "forward",
+  } | changes
+
+
+@pytest.fixture
+def make_chain(write_config, config_values, tmp_path):
+  """`make_chain(mentor={"prompt.window": 1})`: teacher -> mentor -> student, a stage changed."""
+
+  def make(order=("teacher", "mentor", "student"), **changes):
+    taught_by = {"teacher": (), "mentor": ("teacher",), "student": ("mentor", "teacher")}
+    stages = []
+    for name in order:
+      teachers = tuple(_teacher(tmp_path, above) for above in taught_by[name])
+      values = config_values(**SMALL | {"objective.teachers": teachers} | changes.get(name, {}))
+      path = write_config(tmp_path / f"{name}.py", values)
+      cache = "" if name == "student" else str(tmp_path / f"{name}_cache")
+      stages.append(
+        {"name": name, "config": str(path), "workdir": str(tmp_path / name), "cache": cache}
+      )
+    path = tmp_path / "chain.py"
+    path.write_text(
+      "import json\nfrom ml_collections import ConfigDict\n"
+      f"def get_chain():\n  return ConfigDict(json.loads({json.dumps({'stages': stages})!r}))\n"
+    )
+    return path
+
+  return make
+
+
+def test_a_chain_runs_once_and_goes_on_where_it_was_stopped(make_chain, tmp_path, run_cli):
+  path = make_chain()
+  status, _, err = run_cli("chain", "--config", path)
+  assert status == 0, err
+  headings = ["1/5 teacher: cross entropy", "2/5 teacher: its logits", "5/5 student: cross entropy"]
+  assert all(heading in err for heading in headings), err
+  for name in ("teacher", "mentor"):
+    teacher_cache.verify(tmp_path / f"{name}_cache")
+  digest = (tmp_path / "student" / "FINISHED.json").read_text()
+  (tmp_path / "student" / "FINISHED.json").unlink()
+  (tmp_path / "mentor_cache" / "MANIFEST.json").unlink()
+  status, _, err = run_cli("chain", "--config", path)
+  assert status == 0, err
+  assert "train " not in err  # the student stood at its last step
+  assert (tmp_path / "student" / "FINISHED.json").read_text() == digest
+  teacher_cache.verify(tmp_path / "mentor_cache")
+
+
+def test_overrides_are_for_every_stage(make_chain, tmp_path, run_cli):
+  status, _, err = run_cli("chain", "--config", make_chain(), "--config.train.num_steps=1")
+  assert status == 0, err
+  for name in ("teacher", "mentor", "student"):
+    assert json.loads((tmp_path / name / "FINISHED.json").read_text())["step"] == 1
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"mentor": {"prompt.text_tokens": 60}}, r"stage 'mentor' .*teachers\[0\]: config.prompt is"),
+    ({"teacher": {"data.train_split": "test"}}, r"teachers\[0\].cache: lacks .*data.train_split"),
+    ({"teacher": {"data.without": ("sound",)}}, r"teachers\[0\].cache: lacks .*data.without"),
+    (
+      {"student": {"model.exits.layers": (1, 9)}},
+      r"model.exits.layers: the last, 9, must be model.llm.depth",
+    ),
+    ({"order": ("teacher", "student", "mentor")}, r"teachers\[0\].workdir: .*by a later stage"),
+    ({"order": ("mentor", "student")}, r"teachers\[0\].workdir: of no stage .*no such folder"),
+  ],
+)
+def test_stages_that_do_not_fit_are_refused_first(changes, message, make_chain, tmp_path):
+  with pytest.raises(InputError, match=message):
+    chain.run_chain(load_chain(str(make_chain(**changes))))
+  assert not any((tmp_path / name).exists() for name in ("teacher", "mentor", "student"))
+
+
+def test_another_tokenizer_is_refused_first(make_chain, corpus, tmp_path):
+  other = tmp_path / "other.model"
+  tokenizer.train_tokenizer(["some other words than those"] * 9, other, 300, 4)
+  with pytest.raises(InputError, match=r"stage 'mentor'.*config.tokenizer is not that of stage"):
+    chain.run_chain(load_chain(str(make_chain(teacher={"tokenizer": str(other)}))))
+
+
+def test_another_cache_than_the_stage_writes_is_refused(make_chain, tmp_path):
+  teachers = (_teacher(tmp_path, "teacher", cache=str(tmp_path / "elsewhere")),)
+  with pytest.raises(InputError, match=r"teachers\[0\].cache: .*elsewhere is not the cache of"):
+    chain.run_chain(load_chain(str(make_chain(mentor={"objective.teachers": teachers}))))
+
+
+@pytest.mark.parametrize(
+  ("content", "message"),
+  [
+    ("def get_config():\n  return 1\n", "has no get_chain"),
+    ("def get_chain():\n  return 1 / 0\n", r"get_chain\(\) failed: ZeroDivisionError"),
+    (
+      "from ml_collections import ConfigDict\ndef get_chain():\n"
+      "  stage = dict(name='a', config='c', workdir='w')\n"
+      "  return ConfigDict({'stages': (stage, stage)})\n",
+      r"stages.name: \['a', 'a'\] must differ",
+    ),
+  ],
+)
+def test_what_is_no_chain_is_refused(content, message, tmp_path):
+  path = tmp_path / "bad.py"
+  path.write_text(content)
+  with pytest.raises(InputError, match=message):
+    load_chain(str(path))
