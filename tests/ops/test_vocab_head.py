@@ -67,7 +67,7 @@ def _largest(jaxpr):
   """Elements of the largest array that any equation gives, inside of scans and calls too."""
   largest = 0
   for equation in jaxpr.eqns:
-    largest = max(largest, *(var.aval.size for var in equation.outvars))
+    largest = max([largest, *(var.aval.size for var in equation.outvars)])
     for inner in jax.extend.core.jaxprs_in_params(equation.params):
       largest = max(largest, _largest(inner))
   return largest
