@@ -173,14 +173,35 @@ def _add_cache_teacher(commands) -> argparse.ArgumentParser:
   parser.add_argument("--checkpoint", required=True, type=Path, help="workdir of the teacher")
   parser.add_argument("--out", required=True, type=Path, help="folder of the cache")
   parser.add_argument("--split", default="", help="default: the teacher's training split")
+  parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="of all devices (64)")
+  parser.add_argument(
+    "--shard-size", type=int, default=0, metavar="N", help="examples of a file (1,024 to 8,192)"
+  )
+  parser.add_argument("--verify", action="store_true", help="check a finished cache, write nothing")
+  _add_distributed(parser)
   parser.set_defaults(run=_cache_teacher)
   return parser
 
 
 def _cache_teacher(args: argparse.Namespace) -> None:
+  _distribute(args)
+  for flag, least in (("batch_size", 1), ("shard_size", 0)):
+    if getattr(args, flag) < least:
+      raise InputError(f"--{flag.replace('_', '-')}: must be {least} or more")
+  if args.verify:
+    from vsumjax.jobs.verify_cache import verify_cache
+
+    verify_cache(args.checkpoint, args.out, split=args.split, batch_size=args.batch_size)
+    return
   from vsumjax.jobs.cache_teacher import cache_teacher
 
-  cache_teacher(args.checkpoint, args.out, split=args.split)
+  cache_teacher(
+    args.checkpoint,
+    args.out,
+    split=args.split,
+    batch_size=args.batch_size,
+    shard_size=args.shard_size,
+  )
 
 
 def _add_evaluate(commands) -> argparse.ArgumentParser:

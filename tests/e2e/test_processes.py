@@ -1,4 +1,4 @@
-"""Two processes of one device train to the same numbers as one process of two devices."""
+"""Two processes of one device give what one process of two devices gives: training and caching."""
 
 import json
 import socket
@@ -15,21 +15,25 @@ def _free_port():
     return listener.getsockname()[1]
 
 
-def _train(count, config, workdir):
+def _run(count, *command):
+  """Runs a command in `count` processes, which have two devices together."""
   port = _free_port()
-  command = ["train", "--config", str(config), "--workdir", str(workdir)]
   processes = [
     subprocess.Popen(
-      [*map(str, (sys.executable, SCRIPT, port, index, count)), *command],
+      [*map(str, (sys.executable, SCRIPT, port, index, count, *command))],
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
       text=True,
     )
     for index in range(count)
   ]
-  for process in processes:
-    out, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, out
+  outputs = [process.communicate(timeout=240)[0] for process in processes]
+  return [process.returncode for process in processes], outputs
+
+
+def _train(count, config, workdir):
+  statuses, outputs = _run(count, "train", "--config", config, "--workdir", workdir)
+  assert statuses == [0] * count, outputs
   finished = json.loads((workdir / "FINISHED.json").read_text())
   lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
   return finished, [line["train/loss"] for line in lines if "train/loss" in line]
@@ -42,3 +46,14 @@ def test_two_processes_equal_one(write_config, config_values, tmp_path):
   assert len(one_losses) == 6
   assert two_losses == one_losses
   assert two == one
+
+
+SHARD_SIZE = "4"
+
+
+def _cache(count, checkpoint, out, *options):
+  return _run(count, "cache-teacher", "--checkpoint", checkpoint, "--out", out, *options)
+
+
+def _files(folder):
+  return {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -50,7 +50,8 @@ def _forward(
 ) -> StudentOutput:
   """Compiled once for all scorers of a process that share model, mesh and batch size."""
   with sharding.use_mesh(mesh, rules):
-    return model.apply({"params": params}, batch)
+    output = model.apply({"params": params}, batch)
+    return jax.tree.map(lambda x_EB: sharding.constrain(x_EB, None, "batch"), output)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,16 +65,20 @@ class Scorer:
   batch_size: int
 
   def outputs(self, batches: Iterator[Batch]) -> Iterator[tuple[Batch, StudentOutput]]:
-    """Each host batch with its output on the host; the device is kept one batch ahead."""
+    """Each host batch with its output on the host; the device is kept one batch ahead.
+
+    With several processes each gives its rows and gets the output of these; all must give as many
+    batches.
+    """
     pending = None
     for batch in batches:
       on_device = sharding.to_global(batch, self.mesh, self.rules)
       output = _forward(self.model, self.mesh, self.rules, self.params, on_device)
       if pending is not None:
-        yield pending[0], jax.device_get(pending[1])
+        yield pending[0], _to_host(pending[1])
       pending = (batch, output)
     if pending is not None:
-      yield pending[0], jax.device_get(pending[1])
+      yield pending[0], _to_host(pending[1])
 
   def read(self, source: WindowSource, on_progress: OnProgress) -> list[Readout]:
     """Scores every segment of every video of the source, in its order."""
@@ -92,3 +97,7 @@ class Scorer:
       Readout(np.concatenate(parts, axis=1), source.spans(video))
       for video, parts in enumerate(logits)
     ]
+
+
+def _to_host(output: StudentOutput) -> StudentOutput:
+  return jax.tree.map(lambda x_EB: sharding.local_rows(x_EB, axis=1), output)

@@ -1,0 +1,166 @@
+"""Check a finished teacher cache: every byte of it, and a sample of it against its teacher."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+import rich.box
+import rich.console
+import rich.table
+
+from vsumjax.data import pipeline, teacher_cache
+from vsumjax.data.teacher_cache import CachedAnswer, Shard
+from vsumjax.data.windows import PADDING_EXAMPLE, WindowSource
+from vsumjax.jobs.cache_teacher import identity_of, score_answers
+from vsumjax.jobs.together import on_all, progress_on_first
+from vsumjax.training.state import params_digest
+from vsumjax.types import InputError
+from vsumjax.workdir import Student, load_student
+
+_NUM_RECOMPUTED = 64  # and at least one of each shard
+# Of a logit, absolute and relative: what another machine or another batch size may change.
+_TOLERANCES = {"float32": 1e-3, "bfloat16": 5e-2}
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+  """What was found in order.
+
+  num_bytes: of all shards.
+  num_recomputed: examples that the teacher was asked again.
+  largest_difference: of a score logit of these.
+  tolerance: absolute and relative.
+  """
+
+  num_records: int
+  num_shards: int
+  num_bytes: int
+  num_recomputed: int
+  largest_difference: float
+  tolerance: float
+
+
+def verify_cache(checkpoint: Path, out: Path, *, split: str = "", batch_size: int = 64) -> Checked:
+  """Reads every record of the cache back, and asks its teacher for some of them again.
+
+  Compared are the size and digest of every shard, the key and form of every record, the digest of
+  the teacher's parameters as they are in its checkpoint, and the score logits of 64 examples of all
+  shards. Prints what was checked.
+
+  Args:
+    checkpoint: workdir of the teacher.
+    out: the cache.
+    split: that was cached, by default the teacher's training split.
+    batch_size: of all devices together.
+
+  Raises:
+    InputError: naming the first file, field or example that is not as it should be.
+  """
+  with progress_on_first(f"verify {out}") as update:
+    teacher_cache.verify(out, update)
+  student = load_student(checkpoint)
+  found = params_digest(student.params)
+  if found != student.params_digest:
+    raise InputError(
+      f"{checkpoint}: the parameters of its checkpoint have digest {found}, and FINISHED.json says "
+      f"{student.params_digest}; the checkpoint was changed, train again in another folder"
+    )
+  source = student.experiment.source(split or student.experiment.config.data.train_split)
+  identity = dataclasses.asdict(identity_of(student, source))
+  expected = {name: value for name, value in identity.items() if not _is_of_text(name)}
+  reader = teacher_cache.CacheReader(out, expected)
+  checked = _recompute(student, source, reader, batch_size)
+  if jax.process_index() == 0:
+    _print_table(out, checked)
+  return checked
+
+
+def _is_of_text(field: str) -> bool:
+  return field.startswith("text_") or field == "vocab_size"
+
+
+def _recompute(
+  student: Student, source: WindowSource, reader: teacher_cache.CacheReader, batch_size: int
+) -> Checked:
+  """Asks the teacher again; each process for its share of the sample."""
+  tolerance = _TOLERANCES[student.experiment.config.model.dtype]
+  sample = _sample(reader.shards)
+  scorer = student.scorer(min(batch_size, len(sample)))
+  num_rows = scorer.batch_size // jax.process_count()
+  mine = sample[jax.process_index() :: jax.process_count()]
+  num_batches = -(-len(sample) // scorer.batch_size)
+  examples_of = functools.partial(_rows, mine, num_rows)
+  threads = student.experiment.config.data.num_threads
+  batches = pipeline.batches_of(source, examples_of, num_batches, 0, threads)
+  answers = []
+  with progress_on_first("recompute") as update:
+    for batch, output in scorer.outputs(batches):
+      answers += score_answers(batch, output)
+      update(min(len(answers) * jax.process_count(), len(sample)), len(sample))
+  difference = on_all(lambda: _largest_difference(source, reader, mine, answers, tolerance))
+  return Checked(
+    num_records=len(reader),
+    num_shards=len(reader.shards),
+    num_bytes=reader.num_bytes,
+    num_recomputed=len(sample),
+    largest_difference=difference,
+    tolerance=tolerance,
+  )
+
+
+def _sample(shards: Sequence[Shard]) -> list[int]:
+  """Some examples of every shard, the same each time."""
+  rng = np.random.default_rng(0)
+  num_each = -(-_NUM_RECOMPUTED // len(shards))
+  chosen = []
+  for shard in shards:
+    size = shard.stop - shard.start
+    chosen += (shard.start + rng.choice(size, min(num_each, size), replace=False)).tolist()
+  return chosen
+
+
+def _rows(examples: Sequence[int], num_rows: int, index: int) -> np.ndarray:
+  rows = np.full(num_rows, PADDING_EXAMPLE)
+  here = examples[index * num_rows : (index + 1) * num_rows]
+  rows[: len(here)] = here
+  return rows
+
+
+def _largest_difference(
+  source: WindowSource,
+  reader: teacher_cache.CacheReader,
+  examples: Sequence[int],
+  answers: Sequence[CachedAnswer],
+  tolerance: float,
+) -> float:
+  differences = [0.0]
+  for example, answer in zip(examples, answers, strict=True):
+    cached_NC = reader[example].score_logits
+    differences.append(float(np.abs(answer.score_logits - cached_NC).max()))
+    if not np.allclose(answer.score_logits, cached_NC, rtol=tolerance, atol=tolerance):
+      video, first = source.window(example)
+      raise InputError(
+        f"example {example} (video {source.videos[video].id!r}, segment {first}): the teacher's "
+        f"logits are up to {differences[-1]:.2g} from those of the cache, with a tolerance of "
+        f"{tolerance}; make the cache again in another folder"
+      )
+  return max(differences)
+
+
+def _print_table(out: Path, checked: Checked) -> None:
+  table = rich.table.Table(box=rich.box.SIMPLE_HEAD, title=str(out), title_justify="left")
+  for name in ("checked", "in order"):
+    table.add_column(name)
+  shards = f"{checked.num_shards} ({checked.num_bytes:,} bytes)"
+  table.add_row("shards: size, digest", shards)
+  table.add_row("records: key, form", f"{checked.num_records:,}")
+  table.add_row("teacher: digest of its parameters", "recomputed from the checkpoint")
+  table.add_row("tokenizer, prompt, examples", "those of the teacher")
+  difference = f"differ by {checked.largest_difference:.1g} at most, tolerance {checked.tolerance}"
+  table.add_row("score logits asked again", f"{checked.num_recomputed} examples; {difference}")
+  rich.console.Console().print(table)
