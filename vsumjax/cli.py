@@ -10,13 +10,17 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from vsumjax import stopping
 from vsumjax.types import InputError
 
 _CONFIG_PREFIX = "--config."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs one command; returns the exit status: 0, 2 for bad input, 130 when interrupted."""
+  """Runs one command; returns the exit status.
+
+  0, 2 for bad input, 130 when interrupted from the keyboard, 143 when ended by SIGTERM.
+  """
   argv = sys.argv[1:] if argv is None else argv
   args = _parse(argv)
   return report(args.command, lambda: args.run(args), verbose=args.verbose)
@@ -38,6 +42,9 @@ def report(command: str, run: Callable[[], None], *, verbose: bool = False) -> i
   except KeyboardInterrupt:
     print("stopped; the same command goes on from what is finished", file=sys.stderr)
     return 130
+  except stopping.Stopped as stopped:
+    print(f"vsumjax {command}: {stopped}", file=sys.stderr)
+    return stopping.STATUS
   return 0
 
 
@@ -129,6 +136,9 @@ def _add_train(commands) -> argparse.ArgumentParser:
     "--workdir", required=True, type=Path, help="checkpoints and metrics go there"
   )
   _add_distributed(parser)
+  parser.add_argument(
+    "--profile", metavar="START:STOP", help="trace steps START to STOP - 1 to the workdir"
+  )
   parser.set_defaults(run=_train)
   return parser
 
@@ -141,6 +151,8 @@ def _distribute(args: argparse.Namespace) -> None:
   if args.distributed:
     import jax
 
+    # SIGTERM is ours; see `stopping`.
+    jax.config.update("jax_enable_preemption_service", False)
     jax.distributed.initialize()
 
 
@@ -148,8 +160,10 @@ def _train(args: argparse.Namespace) -> None:
   _distribute(args)
   from vsumjax.config import load_config
   from vsumjax.jobs.train import train
+  from vsumjax.training.profiling import parse_window
 
-  train(load_config(args.config, args.overrides), args.workdir)
+  profile = parse_window(args.profile) if args.profile else range(0)
+  train(load_config(args.config, args.overrides), args.workdir, profile=profile)
 
 
 def _add_chain(commands) -> argparse.ArgumentParser:
