@@ -193,6 +193,12 @@ def _add_cache_teacher(commands) -> argparse.ArgumentParser:
     "--shard-size", type=int, default=0, metavar="N", help="examples of a file (1,024 to 8,192)"
   )
   parser.add_argument("--verify", action="store_true", help="check a finished cache, write nothing")
+  text = parser.add_argument_group("texts, beside the scores")
+  text.add_argument("--text", metavar="KIND", help="topk or sampled: what is kept of each token")
+  text.add_argument("--entries", type=int, metavar="J", help="of a token (128 of topk, 12 draws)")
+  text.add_argument("--temperature", type=float, metavar="T", help="of the distributions (1.0)")
+  text.add_argument("--max-new-tokens", type=int, metavar="Y", help="of an answer (64)")
+  text.add_argument("--texts-of", type=Path, metavar="CACHE", help="take the texts of this cache")
   _add_distributed(parser)
   parser.set_defaults(run=_cache_teacher)
   return parser
@@ -209,6 +215,7 @@ def _cache_teacher(args: argparse.Namespace) -> None:
     verify_cache(args.checkpoint, args.out, split=args.split, batch_size=args.batch_size)
     return
   from vsumjax.jobs.cache_teacher import cache_teacher
+  from vsumjax.jobs.cached_text import text_config
 
   cache_teacher(
     args.checkpoint,
@@ -216,6 +223,13 @@ def _cache_teacher(args: argparse.Namespace) -> None:
     split=args.split,
     batch_size=args.batch_size,
     shard_size=args.shard_size,
+    text=text_config(
+      args.text,
+      entries=args.entries,
+      temperature=args.temperature,
+      max_new_tokens=args.max_new_tokens,
+      texts_of=args.texts_of,
+    ),
   )
 
 

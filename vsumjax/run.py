@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 from collections.abc import Callable, Sequence
@@ -16,13 +17,14 @@ from vsumjax import sharding
 from vsumjax.config import ExperimentConfig
 from vsumjax.convert import formats
 from vsumjax.convert.load import load_params
-from vsumjax.data import pipeline
+from vsumjax.data import pipeline, teacher_cache
 from vsumjax.data.windows import PADDING_EXAMPLE, WindowSource
 from vsumjax.experiment import Experiment, build_experiment
-from vsumjax.teachers import load_teachers
+from vsumjax.teachers import Teachers, load_teachers
 from vsumjax.training import loop, metrics, optimizer, selection, state, step
 from vsumjax.training.goodput import Clock
 from vsumjax.training.report import OnProgress
+from vsumjax.training.text_objective import build_text_objective
 from vsumjax.types import InputError
 from vsumjax.workdir import flat_config, write_finished
 
@@ -86,6 +88,12 @@ def build_run(experiment: Experiment) -> loop.Run:
   _check_held_out(experiment)
   _check_divides(experiment)
   taught = load_teachers(experiment)
+  text = build_text_objective(
+    config.objective,
+    [cache.identity for cache in taught.caches],
+    cap=config.model.llm.final_cap,
+    vocab_size=config.model.llm.vocab_size,
+  )
   source = experiment.training_source(taught.caches)
   order = experiment.training_order(source)
   held_out = experiment.source(data.validation_split, targets=data.targets)
@@ -109,6 +117,7 @@ def build_run(experiment: Experiment) -> loop.Run:
       ema_decay=train.ema_decay,
       freeze=config.optimizer.freeze,
       online=taught.models,
+      text=text,
     ),
     in_shardings=(state_shardings, batch_sharding, taught.params_shardings),
     out_shardings=(state_shardings, replicated),
@@ -139,7 +148,7 @@ def build_run(experiment: Experiment) -> loop.Run:
       held_out, train.batch_size, **parallel, **loading
     ),
     describe=functools.partial(_describe, source),
-    meta=_meta(experiment, source, taught.digests),
+    meta=_meta(experiment, source, taught),
   )
 
 
@@ -248,14 +257,22 @@ def _describe(source: WindowSource, examples: Sequence[int]) -> str:
 def _meta(
   experiment: Experiment,
   source: WindowSource,
-  teacher_digests: tuple[str, ...],
+  taught: Teachers,
 ) -> dict[str, Any]:
   flat = flat_config(experiment.config)
   meta = {name: value for name, value in flat.items() if not _FREE_ON_RESUME.fullmatch(name)}
+  if experiment.config.objective.trains_text:
+    meta["texts"] = [_text_meta(cache.identity) for cache in taught.caches]
   return meta | {
     "manifest_digest": experiment.data.digest,
-    "teacher_digests": list(teacher_digests),
+    "teacher_digests": list(taught.digests),
     "examples_digest": source.examples_digest,
     "prompt_digest": experiment.prompt_digest,
     "tokenizer_digest": experiment.tokenizer.digest,
   }
+
+
+def _text_meta(cache: teacher_cache.CacheIdentity) -> dict[str, Any]:
+  """What of a cache's texts its teacher's digest does not tell."""
+  fields = dataclasses.asdict(cache)
+  return {name: value for name, value in fields.items() if name.startswith("text_")}
