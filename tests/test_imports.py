@@ -11,6 +11,7 @@ LAYERS = {
   "files": 0,
   "processes": 0,
   "progress": 0,
+  "stopping": 0,
   "sharding": 1,
   "media": 1,
   "segmentation": 1,

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from vsumjax import stopping
 from vsumjax.jobs import benchmarks
 from vsumjax.types import InputError
 
@@ -17,7 +18,10 @@ _CONFIG_PREFIX = "--config."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs one command; returns the exit status: 0, 2 for bad input, 130 when interrupted."""
+  """Runs one command; returns the exit status.
+
+  0, 2 for bad input, 130 when interrupted from the keyboard, 143 when ended by SIGTERM.
+  """
   argv = sys.argv[1:] if argv is None else argv
   args = _parse(argv)
   return report(args.command, lambda: args.run(args), verbose=args.verbose)
@@ -39,6 +43,9 @@ def report(command: str, run: Callable[[], None], *, verbose: bool = False) -> i
   except KeyboardInterrupt:
     print("stopped; the same command goes on from what is finished", file=sys.stderr)
     return 130
+  except stopping.Stopped as stopped:
+    print(f"vsumjax {command}: {stopped}", file=sys.stderr)
+    return stopping.STATUS
   return 0
 
 
@@ -130,6 +137,9 @@ def _add_train(commands) -> argparse.ArgumentParser:
     "--workdir", required=True, type=Path, help="checkpoints and metrics go there"
   )
   _add_distributed(parser)
+  parser.add_argument(
+    "--profile", metavar="START:STOP", help="trace steps START to STOP - 1 to the workdir"
+  )
   parser.set_defaults(run=_train)
   return parser
 
@@ -142,6 +152,8 @@ def _distribute(args: argparse.Namespace) -> None:
   if args.distributed:
     import jax
 
+    # SIGTERM is ours; see `stopping`.
+    jax.config.update("jax_enable_preemption_service", False)
     jax.distributed.initialize()
 
 
@@ -149,8 +161,10 @@ def _train(args: argparse.Namespace) -> None:
   _distribute(args)
   from vsumjax.config import load_config
   from vsumjax.jobs.train import train
+  from vsumjax.training.profiling import parse_window
 
-  train(load_config(args.config, args.overrides), args.workdir)
+  profile = parse_window(args.profile) if args.profile else range(0)
+  train(load_config(args.config, args.overrides), args.workdir, profile=profile)
 
 
 def _add_chain(commands) -> argparse.ArgumentParser:
@@ -179,6 +193,12 @@ def _add_cache_teacher(commands) -> argparse.ArgumentParser:
     "--shard-size", type=int, default=0, metavar="N", help="examples of a file (1,024 to 8,192)"
   )
   parser.add_argument("--verify", action="store_true", help="check a finished cache, write nothing")
+  text = parser.add_argument_group("texts, beside the scores")
+  text.add_argument("--text", metavar="KIND", help="topk or sampled: what is kept of each token")
+  text.add_argument("--entries", type=int, metavar="J", help="of a token (128 of topk, 12 draws)")
+  text.add_argument("--temperature", type=float, metavar="T", help="of the distributions (1.0)")
+  text.add_argument("--max-new-tokens", type=int, metavar="Y", help="of an answer (64)")
+  text.add_argument("--texts-of", type=Path, metavar="CACHE", help="take the texts of this cache")
   _add_distributed(parser)
   parser.set_defaults(run=_cache_teacher)
   return parser
@@ -195,6 +215,7 @@ def _cache_teacher(args: argparse.Namespace) -> None:
     verify_cache(args.checkpoint, args.out, split=args.split, batch_size=args.batch_size)
     return
   from vsumjax.jobs.cache_teacher import cache_teacher
+  from vsumjax.jobs.cached_text import text_config
 
   cache_teacher(
     args.checkpoint,
@@ -202,6 +223,13 @@ def _cache_teacher(args: argparse.Namespace) -> None:
     split=args.split,
     batch_size=args.batch_size,
     shard_size=args.shard_size,
+    text=text_config(
+      args.text,
+      entries=args.entries,
+      temperature=args.temperature,
+      max_new_tokens=args.max_new_tokens,
+      texts_of=args.texts_of,
+    ),
   )
 
 

@@ -5,8 +5,13 @@ A workdir holds all that using the model needs:
   config.json      the ExperimentConfig
   tokenizer.model  a copy
   checkpoints/     see `training.checkpoints`
+  selected/        see `training.selection`; only with train.keep_best or train.ema_decay
   metrics.jsonl    see `training.metrics`
-  FINISHED.json    written last: {"step", "params_digest"}
+  events/          the same for TensorBoard
+  profile/         see `training.profiling`; only if it was asked for
+  FINISHED.json    written last: {"step", "params_digest"} of the parameters the run is used with;
+                   "folder" where they are not in checkpoints/, "metric" and "value" if they are
+                   the best by one
 """
 
 from __future__ import annotations
@@ -93,7 +98,8 @@ def load_student(workdir: Path, manifest: str = "", *, like: Experiment | None =
     rules=like.rules if like else config.rules,
   )
   experiment = build_experiment(config, like.mesh.devices.flatten() if like else None)
-  saver = checkpoints.Checkpoints(workdir, create=False)
+  folder = finished.get("folder", checkpoints.FOLDER)
+  saver = checkpoints.Checkpoints(workdir, folder=folder, create=False)
   try:
     _check_same_model(workdir, saver.load_meta(finished["step"]), experiment)
     params = saver.restore_params(finished["step"], experiment.abstract_params())

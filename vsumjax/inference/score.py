@@ -40,6 +40,17 @@ class Readout:
     return SegmentScores(score=score_N, exit=exits_N, span_s=self.span_s_N2)
 
 
+def _map_rows(change: Callable[[jax.Array, int], Any], output: StudentOutput) -> StudentOutput:
+  """`change(array, axis of its rows)` of every array."""
+  text_BYD = output.text_hidden
+  scores = jax.tree.map(lambda x_EB: change(x_EB, 1), output.replace(text_hidden=None))
+  return scores.replace(text_hidden=None if text_BYD is None else change(text_BYD, 0))
+
+
+def _on_batch_axes(x: jax.Array, axis: int) -> jax.Array:
+  return sharding.constrain(x, *[None] * axis, "batch")
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _forward(
   model: VideoSummaryStudent,
@@ -51,7 +62,7 @@ def _forward(
   """Compiled once for all scorers of a process that share model, mesh and batch size."""
   with sharding.use_mesh(mesh, rules):
     output = model.apply({"params": params}, batch)
-    return jax.tree.map(lambda x_EB: sharding.constrain(x_EB, None, "batch"), output)
+    return _map_rows(_on_batch_axes, output)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,10 +86,10 @@ class Scorer:
       on_device = sharding.to_global(batch, self.mesh, self.rules)
       output = _forward(self.model, self.mesh, self.rules, self.params, on_device)
       if pending is not None:
-        yield pending[0], _to_host(pending[1])
+        yield pending[0], _map_rows(sharding.local_rows, pending[1])
       pending = (batch, output)
     if pending is not None:
-      yield pending[0], _to_host(pending[1])
+      yield pending[0], _map_rows(sharding.local_rows, pending[1])
 
   def read(self, source: WindowSource, on_progress: OnProgress) -> list[Readout]:
     """Scores every segment of every video of the source, in its order."""
@@ -97,7 +108,3 @@ class Scorer:
       Readout(np.concatenate(parts, axis=1), source.spans(video))
       for video, parts in enumerate(logits)
     ]
-
-
-def _to_host(output: StudentOutput) -> StudentOutput:
-  return jax.tree.map(lambda x_EB: sharding.local_rows(x_EB, axis=1), output)

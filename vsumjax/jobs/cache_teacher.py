@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -14,6 +14,7 @@ import numpy as np
 from vsumjax.data import pipeline, teacher_cache
 from vsumjax.data.teacher_cache import CachedAnswer, CacheWriter, Shard
 from vsumjax.data.windows import PADDING_EXAMPLE, WindowSource
+from vsumjax.jobs.cached_text import TextConfig, TextTeacher
 from vsumjax.jobs.together import gather, on_all, on_first, progress_on_first
 from vsumjax.types import Batch, StudentOutput
 from vsumjax.workdir import Student, load_finished, load_student
@@ -22,7 +23,13 @@ _SHARDS, _LEAST, _MOST = 64, 1024, 8192
 
 
 def cache_teacher(
-  checkpoint: Path, out: Path, *, split: str = "", batch_size: int = 64, shard_size: int = 0
+  checkpoint: Path,
+  out: Path,
+  *,
+  split: str = "",
+  batch_size: int = 64,
+  shard_size: int = 0,
+  text: TextConfig | None = None,
 ) -> Path:
   """Caches the teacher of workdir `checkpoint` over `split` (its training split by default).
 
@@ -36,6 +43,7 @@ def cache_teacher(
     split: of the teacher's data.
     batch_size: of all devices together.
     shard_size: examples of a file, 0 for `default_shard_size`.
+    text: what is cached of texts beside the scores, if anything.
 
   Raises:
     InputError: `out` holds the cache of another teacher, prompt or data set, or another process of
@@ -45,11 +53,14 @@ def cache_teacher(
   on_first(lambda: load_finished(checkpoint))  # which the first process may be about to write
   student = load_student(checkpoint)
   source = student.experiment.source(split or student.experiment.config.data.train_split)
-  identity = identity_of(student, source)
+  identity, texts = identity_of(student, source), None
+  if text is not None:
+    texts = TextTeacher(student, identity, text)
+    identity = texts.identity
   shard_size = shard_size or default_shard_size(len(source))
   open_writer = functools.partial(CacheWriter, out, identity, shard_size)
   on_first(open_writer)
-  _write_pending(student, source, on_all(open_writer), shard_size, batch_size, score_answers)
+  _write_pending(student, source, on_all(open_writer), shard_size, batch_size, texts)
   on_first(lambda: teacher_cache.seal(out, identity, shard_size))
   return out
 
@@ -87,7 +98,7 @@ def _write_pending(
   writer: CacheWriter,
   shard_size: int,
   batch_size: int,
-  answers_of: Callable[[Batch, StudentOutput], list[CachedAnswer]],
+  texts: TextTeacher | None,
 ) -> None:
   """Asks the teacher and writes, shard after shard, in step with the other processes.
 
@@ -103,11 +114,11 @@ def _write_pending(
   num_batches, num_left = gather(_num_batches(pending, num_rows, batches_per_shard), num_pending)
   if not num_batches.any():
     return
-  outputs = scorer.outputs(
-    pipeline.batches_of(
-      source, examples_of, int(num_batches.max()), data.num_workers, data.num_threads
-    )
+  batches = pipeline.batches_of(
+    source, examples_of, int(num_batches.max()), data.num_workers, data.num_threads
   )
+  outputs = scorer.outputs(batches if texts is None else texts.with_texts(batches))
+  answers_of = score_answers if texts is None else texts.answers
   finished = len(source) - int(num_left.sum())
   with progress_on_first(f"cache {writer.folder}") as update, contextlib.closing(outputs):
     for first in range(0, int(num_batches.max()), batches_per_shard):

@@ -82,6 +82,69 @@ def kl(
   return total, weight.sum()
 
 
+def vocab_log_probs(
+  hidden_nD: np.ndarray, embedding_VD: np.ndarray, cap: float, temperature: float
+) -> np.ndarray:
+  """float64[*n, V], what the head of `vocab_head` says of every token."""
+  logits = np.asarray(hidden_nD, np.float64) @ np.asarray(embedding_VD, np.float64).T
+  if cap:
+    logits = cap * np.tanh(logits / cap)
+  logits /= temperature
+  shifted = logits - logits.max(axis=-1, keepdims=True)
+  return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def token_cross_entropy(logq_nV: np.ndarray, ids: np.ndarray, weight: np.ndarray) -> tuple:
+  """Like `vocab_losses.token_cross_entropy_loss`, of `vocab_log_probs` at temperature 1."""
+  total = sum(-weight[i] * logq_nV[i][ids[i]] for i in np.ndindex(weight.shape) if weight[i])
+  return total, weight.sum()
+
+
+def topk_kl(
+  logq_nV: np.ndarray, ids: np.ndarray, values: np.ndarray, weight: np.ndarray, temperature: float
+) -> tuple:
+  """Like `vocab_losses.topk_kl_loss`: the tails are sums over what is not among the ids."""
+  total = 0.0
+  for i in np.ndindex(weight.shape):
+    if weight[i]:
+      logp, logq = values[i].astype(np.float64), logq_nV[i]
+      tail = max(1 - np.exp(logp).sum(), 0.0)
+      kl = np.sum(np.exp(logp) * (logp - logq[ids[i]]))
+      if tail:
+        kl += tail * (np.log(tail) - np.logaddexp.reduce(np.delete(logq, ids[i])))
+      total += weight[i] * temperature**2 * kl
+  return total, weight.sum()
+
+
+def sampled_kl(
+  logq_nV: np.ndarray,
+  ids: np.ndarray,
+  values: np.ndarray,
+  entropy: np.ndarray,
+  weight: np.ndarray,
+  temperature: float,
+) -> tuple:
+  """Like `vocab_losses.sampled_kl_loss`."""
+  total = 0.0
+  for i in np.ndindex(weight.shape):
+    if weight[i]:
+      cross_entropy = -sum(v * logq_nV[i][t] for t, v in zip(ids[i], values[i], strict=True))
+      total += weight[i] * temperature**2 * (cross_entropy - entropy[i])
+  return total, weight.sum()
+
+
+def full_kl(
+  logq_nV: np.ndarray, logp_nV: np.ndarray, weight: np.ndarray, temperature: float
+) -> tuple:
+  """Like `vocab_losses.full_kl_loss`."""
+  total = 0.0
+  for i in np.ndindex(weight.shape):
+    if weight[i]:
+      kl = np.sum(np.exp(logp_nV[i]) * (logp_nV[i] - logq_nV[i]))
+      total += weight[i] * temperature**2 * kl
+  return total, weight.sum()
+
+
 def _softmax(x: np.ndarray) -> np.ndarray:
   e = np.exp(np.asarray(x, np.float64) - np.max(x))
   return e / e.sum()

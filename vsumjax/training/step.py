@@ -15,6 +15,7 @@ from vsumjax.models.student import VideoSummaryStudent
 from vsumjax.training import partition
 from vsumjax.training.objective import ObjectiveConfig, Pair, compute_loss
 from vsumjax.training.state import TrainState, in_float32
+from vsumjax.training.text_objective import TextObjective, add_text
 from vsumjax.types import Batch, TeacherTargets
 
 Metrics = dict[str, Pair]
@@ -31,6 +32,7 @@ def make_train_step(
   ema_decay: float = 0.0,
   freeze: tuple[str, ...] = (),
   online: Mapping[str, VideoSummaryStudent] | None = None,
+  text: TextObjective | None = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
   """A step of gradient descent on sum / weight over the global batch.
 
@@ -46,6 +48,7 @@ def make_train_step(
     ema_decay: of the running mean of the parameters, which `state.ema` holds if it is above 0.
     freeze: patterns of the parameters that are not trained.
     online: models of those teachers, by name, that are asked in the step and not read from a cache.
+    text: what of the batch's texts is trained; its mean over tokens is added to that over segments.
 
   Returns:
     (state, batch, online_params) -> (state, metrics); `online_params` are those of `online`, by
@@ -58,11 +61,17 @@ def make_train_step(
   ) -> tuple[TrainState, Metrics]:
     trained, frozen = partition.split(state.params, freeze)
     progress = state.step.astype(jnp.float32) / num_steps
+    segments_per_token = 0.0 if text is None else _segments_per_token(batch)
 
     def loss(trained: Any, batch: Batch) -> tuple[Pair, Metrics]:
       answers = {name: ask(of, online_params[name], batch) for name, of in online.items()}
-      output = model.apply({"params": partition.join(trained, frozen)}, batch)
-      return compute_loss(objective, output, _with_answers(objective, batch, answers), progress)
+      params = partition.join(trained, frozen)
+      output = model.apply({"params": params}, batch)
+      answered = _with_answers(objective, batch, answers)
+      scores = compute_loss(objective, output, answered, progress)
+      if text is None:
+        return scores
+      return add_text(text, scores, output, params, answered, progress, segments_per_token)
 
     if accumulate == 1:
       grads, metrics = gradient(loss, trained, batch)
@@ -92,6 +101,11 @@ def _with_answers(
   cached = iter(batch.teachers)
   named = [answers.get(teacher.name) for teacher in objective.teachers]
   return batch.replace(teachers=tuple(next(cached) if said is None else said for said in named))
+
+
+def _segments_per_token(batch: Batch) -> jax.Array:
+  """What brings a sum over tokens to the weight of segments: sum / segments is then its mean."""
+  return jnp.maximum(batch.weight.sum(), _LEAST_WEIGHT) / jnp.maximum(batch.text.weight.sum(), 1.0)
 
 
 LossFn = Callable[[Any, Batch], tuple[Pair, Metrics]]

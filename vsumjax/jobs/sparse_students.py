@@ -1,0 +1,161 @@
+"""Language models of a made-up language, and the losses by which a study teaches them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from vsumjax import sharding
+from vsumjax.models import gemma
+from vsumjax.ops import vocab_losses
+from vsumjax.ops.losses import Pair, weighted
+from vsumjax.ops.vocab_head import logits_and_logsumexp
+from vsumjax.types import TokenTargets
+
+CAP = 30.0  # of Gemma 2's logits
+
+
+class Model(NamedTuple):
+  """A language model: the module and its parameters."""
+
+  module: gemma.Gemma
+  params: Any
+
+
+class Lesson(NamedTuple):
+  """A batch of texts, and what is known of the distribution of each of their Y tokens.
+
+  text: i32[B, 1 + Y]. hidden: f32[B, Y, W], the teacher's. Without a teacher there is only `text`.
+  """
+
+  text: Any
+  hidden: Any = None
+  sampled: TokenTargets | None = None
+  topk: TokenTargets | None = None
+
+
+def build_model(vocab_size: int, width: int, depth: int, seed: int) -> Model:
+  """Gemma 2 without its sliding window, with random parameters."""
+  config = gemma.GemmaConfig(
+    vocab_size=vocab_size, width=width, depth=depth, mlp_dim=4 * width, num_heads=4,
+    num_kv_heads=2, head_size=width // 4, query_scale=width / 4, attention_cap=50.0, final_cap=CAP,
+    post_norms=True, sliding_window=0,
+  )  # fmt: skip
+  module = gemma.Gemma(config, jnp.float32, remat=False)
+  init = functools.partial(module.init, method=_read)
+  variables = jax.jit(init)(jax.random.key(seed), jnp.zeros((1, 2), jnp.int32))
+  return Model(module, sharding.unbox(variables)["params"])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def read(module: gemma.Gemma, params: Any, text: jax.Array) -> jax.Array:
+  """f32[B, Y, D], what the LM head reads where it predicts `text[:, 1:]`."""
+  return module.apply({"params": params}, text[:, :-1], method=_read)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def logits(module: gemma.Gemma, params: Any, text: jax.Array) -> jax.Array:
+  """f32[B, Y, V] of `text[:, 1:]`, whole: what a teacher's records are made of."""
+  return module.apply({"params": params}, text[:, :-1], method=_logits)
+
+
+def embedding_of(params: Any) -> jax.Array:
+  """f32[V, D], tied with the LM head."""
+  return params["embedder"]["input_embedding"]
+
+
+def _read(module: gemma.Gemma, token_BT: jax.Array) -> jax.Array:
+  return module.final_norm(_residual(module, token_BT))
+
+
+def _logits(module: gemma.Gemma, token_BT: jax.Array) -> jax.Array:
+  return module.logits(_residual(module, token_BT))
+
+
+def _residual(module: gemma.Gemma, token_BT: jax.Array) -> jax.Array:
+  is_token_BT, nowhere_BN = jnp.ones(token_BT.shape, bool), jnp.zeros_like(token_BT[:, :1])
+  x_BTD, _ = module.read(module.embed(token_BT), is_token_BT, jnp.ones_like(token_BT), nowhere_BN)
+  return x_BTD
+
+
+def full(hidden: jax.Array, student: jax.Array, teacher: jax.Array, lesson: Lesson) -> Pair:
+  return vocab_losses.full_kl_loss(
+    hidden, student, lesson.hidden, teacher, _ones(hidden), cap=CAP, teacher_cap=CAP,
+    temperature=1.0,
+  )  # fmt: skip
+
+
+def _sampled(hidden: jax.Array, student: jax.Array, _: jax.Array, lesson: Lesson) -> Pair:
+  options = {"cap": CAP, "temperature": 1.0}
+  return vocab_losses.sampled_kl_loss(hidden, student, lesson.sampled, _ones(hidden), **options)
+
+
+def _topk(hidden: jax.Array, student: jax.Array, _: jax.Array, lesson: Lesson) -> Pair:
+  options = {"cap": CAP, "temperature": 1.0}
+  return vocab_losses.topk_kl_loss(hidden, student, lesson.topk, _ones(hidden), **options)
+
+
+def _renormalised(
+  both: bool, hidden: jax.Array, student: jax.Array, _: jax.Array, lesson: Lesson
+) -> Pair:
+  """What is common: the likeliest tokens as if there were no others; for the student, if `both`."""
+  at, logsumexp = logits_and_logsumexp(hidden, student, lesson.topk.ids, cap=CAP)
+  if both:
+    logsumexp = jax.nn.logsumexp(at, axis=-1)
+  logp = jax.nn.log_softmax(lesson.topk.values)
+  kl = jnp.sum(jnp.exp(logp) * (logp - at + logsumexp[..., None]), axis=-1)
+  return weighted(kl, _ones(hidden))
+
+
+def _data(hidden: jax.Array, student: jax.Array, _: jax.Array, lesson: Lesson) -> Pair:
+  targets = lesson.text[:, 1:]
+  return vocab_losses.token_cross_entropy_loss(hidden, student, targets, _ones(hidden), cap=CAP)
+
+
+def _ones(hidden: jax.Array) -> jax.Array:
+  return jnp.ones(hidden.shape[:-1])
+
+
+# By name: (hidden states, embedding, embedding of the teacher, lesson) -> (sum, weight).
+LOSSES: dict[str, Callable[[jax.Array, jax.Array, jax.Array, Lesson], Pair]] = {
+  "full": full,
+  "sampled": _sampled,
+  "topk": _topk,
+  "renormalised": functools.partial(_renormalised, False),
+  "renormalised on both sides": functools.partial(_renormalised, True),
+  "data": _data,
+}
+
+
+def train(
+  model: Model,
+  loss: str,
+  teacher_embedding: jax.Array | None,
+  lessons: Iterable[Lesson],
+  tx: optax.GradientTransformation,
+  watch: Callable[[int, Any], None],
+) -> Any:
+  """A step for each lesson. watch(steps done, parameters) is called before each and at the end."""
+
+  @jax.jit
+  def step(params: Any, opt_state: Any, lesson: Lesson) -> tuple[Any, Any]:
+    def mean_loss(params: Any) -> jax.Array:
+      hidden = read(model.module, params, lesson.text)
+      total, weight = LOSSES[loss](hidden, embedding_of(params), teacher_embedding, lesson)
+      return total / weight
+
+    updates, opt_state = tx.update(jax.grad(mean_loss)(params), opt_state, params)
+    return optax.apply_updates(params, updates), opt_state
+
+  params, opt_state = model.params, tx.init(model.params)
+  done = 0
+  for done, lesson in enumerate(lessons, start=1):
+    watch(done - 1, params)
+    params, opt_state = step(params, opt_state, lesson)
+  watch(done, params)
+  return params
