@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import optax
+from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
 from vsumjax import sharding
@@ -21,12 +22,12 @@ from vsumjax.data import pipeline, teacher_cache
 from vsumjax.data.windows import PADDING_EXAMPLE, WindowSource
 from vsumjax.experiment import Experiment, build_experiment
 from vsumjax.teachers import Teachers, load_teachers
-from vsumjax.training import loop, metrics, optimizer, selection, state, step
+from vsumjax.training import checkpoints, loop, metrics, optimizer, selection, state, step
 from vsumjax.training.goodput import Clock
 from vsumjax.training.report import OnProgress
-from vsumjax.training.text_objective import build_text_objective
+from vsumjax.training.text_objective import TextObjective, build_text_objective
 from vsumjax.types import InputError
-from vsumjax.workdir import flat_config, write_finished
+from vsumjax.workdir import flat_config, load_finished, write_finished
 
 # Where and how a run is computed may change between its restarts; what it computes may not. The
 # digests in the meta stand for what lies at a path.
@@ -60,6 +61,8 @@ def run_training(
   run = build_run(experiment)
   if jax.process_index() == 0:
     workdir.mkdir(parents=True, exist_ok=True)
+  if _is_finished(workdir, run):
+    return workdir
   params = loop.train(run, workdir, on_progress, clock=clock, profile=profile).params
   finished: dict[str, Any] = {"step": config.train.num_steps}
   if config.train.keep_best or config.train.ema_decay:
@@ -67,7 +70,24 @@ def run_training(
   finished["params_digest"] = state.params_digest(params)
   if jax.process_index() == 0:
     write_finished(workdir, config, finished)
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices("finished")  # what comes next may read it
   return workdir
+
+
+def _is_finished(workdir: Path, run: loop.Run) -> bool:
+  """Whether this very run has ended there; InputError if another one has."""
+  if not (workdir / "FINISHED.json").exists():
+    return False
+  finished = load_finished(workdir)
+  folder = finished.get("folder", checkpoints.FOLDER)
+  saver = checkpoints.Checkpoints(workdir, folder=folder, create=False)
+  try:
+    meta = saver.load_meta(finished["step"])
+  finally:
+    saver.close()
+  loop.check_meta(meta, run.meta, saver.path / str(finished["step"]))
+  return True
 
 
 def build_run(experiment: Experiment) -> loop.Run:
@@ -101,38 +121,17 @@ def build_run(experiment: Experiment) -> loop.Run:
   abstract, init_state = _wire_state(experiment, tx)
   eval_step = step.make_eval_step(model, config.objective)
   _check_metric(train.keep_best, eval_step, abstract.params, experiment)
-  state_shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-  batch_sharding = sharding.batch_sharding(experiment.mesh, experiment.rules)
-  replicated = NamedSharding(experiment.mesh, PartitionSpec())
   parallel = {"process_index": jax.process_index(), "process_count": jax.process_count()}
   loading = {"num_workers": data.num_workers, "num_threads": data.num_threads}
-
-  train_step = jax.jit(
-    step.make_train_step(
-      model,
-      config.objective,
-      tx,
-      num_steps=train.num_steps,
-      accumulate=train.accumulate,
-      ema_decay=train.ema_decay,
-      freeze=config.optimizer.freeze,
-      online=taught.models,
-      text=text,
-    ),
-    in_shardings=(state_shardings, batch_sharding, taught.params_shardings),
-    out_shardings=(state_shardings, replicated),
-    donate_argnums=0,
-  )
+  train_step, jitted_eval_step = _jit_steps(experiment, taught, text, tx, abstract, eval_step)
   return loop.Run(
     config=train,
     mesh=experiment.mesh,
     rules=experiment.rules,
     abstract=abstract,
     init_state=init_state,
-    train_step=lambda state, batch: train_step(state, batch, taught.params),
-    eval_step=jax.jit(
-      eval_step, in_shardings=(state_shardings.params, batch_sharding), out_shardings=replicated
-    ),
+    train_step=train_step,
+    eval_step=jitted_eval_step,
     train_batches=lambda start: pipeline.training_batches(
       source,
       order,
@@ -150,6 +149,41 @@ def build_run(experiment: Experiment) -> loop.Run:
     describe=functools.partial(_describe, source),
     meta=_meta(experiment, source, taught),
   )
+
+
+def _jit_steps(
+  experiment: Experiment,
+  taught: Teachers,
+  text: TextObjective | None,
+  tx: optax.GradientTransformation,
+  abstract: state.TrainState,
+  eval_step: Callable[..., Any],
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+  """The steps of training and of evaluation, compiled for the mesh when first called."""
+  config = experiment.config
+  state_shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+  batch_sharding = sharding.batch_sharding(experiment.mesh, experiment.rules)
+  replicated = NamedSharding(experiment.mesh, PartitionSpec())
+  train_step = jax.jit(
+    step.make_train_step(
+      experiment.model,
+      config.objective,
+      tx,
+      num_steps=config.train.num_steps,
+      accumulate=config.train.accumulate,
+      ema_decay=config.train.ema_decay,
+      freeze=config.optimizer.freeze,
+      online=taught.models,
+      text=text,
+    ),
+    in_shardings=(state_shardings, batch_sharding, taught.params_shardings),
+    out_shardings=(state_shardings, replicated),
+    donate_argnums=0,
+  )
+  jitted_eval_step = jax.jit(
+    eval_step, in_shardings=(state_shardings.params, batch_sharding), out_shardings=replicated
+  )
+  return lambda state, batch: train_step(state, batch, taught.params), jitted_eval_step
 
 
 def _wire_state(

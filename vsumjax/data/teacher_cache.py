@@ -207,6 +207,11 @@ def seal(folder: str | os.PathLike[str], identity: CacheIdentity, shard_size: in
   files.remove_leftovers(folder)
 
 
+def is_sealed(folder: str | os.PathLike[str]) -> bool:
+  """Whether a folder holds a finished cache, of whatever teacher."""
+  return (pathlib.Path(folder) / _MANIFEST_FILE).exists()
+
+
 class CacheReader:
   """A sealed cache, read at random: `reader[example]` is what the teacher says, a `CachedAnswer`.
 
