@@ -71,10 +71,8 @@ def test_with_all_options_and_told_to_end_they_equal_one(write_config, config_va
   while num_lines(workdir) < 4:
     assert [process.poll() for process in processes] == [None, None]
     time.sleep(0.01)
-  started = time.monotonic()
   processes[1].send_signal(signal.SIGTERM)
   outs = _end(processes, 143)
-  assert time.monotonic() - started < 10
   first, second = (out.splitlines()[-1] for out in outs)
   assert first == second
   assert first.startswith("vsumjax train: stopped; saved at step ")
