@@ -391,6 +391,7 @@ def _quiet(verbose: bool) -> None:
   os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker")
   warnings.simplefilter("ignore")
   logging.disable(logging.WARNING)
+  logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs what it raises afterwards
 
 
 if __name__ == "__main__":
