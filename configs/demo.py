@@ -39,7 +39,6 @@ DEFAULTS = {
 
 
 def get_config(arg: str) -> ConfigDict:
-  """arg: the stage, then options, separated by commas."""
   stage, _, rest = arg.partition(",")
   options = chains.parse(rest, DEFAULTS)
   corpus = options["corpus"] or options["root"]
@@ -94,7 +93,6 @@ def get_config(arg: str) -> ConfigDict:
 
 
 def get_chain(arg: str = "") -> ConfigDict:
-  """arg: options, separated by commas."""
   root = chains.parse(arg, DEFAULTS)["root"]
   return chains.chain(root, {name: f"{__file__}:{name},{arg}" for name in SIZES})
 

@@ -1,6 +1,7 @@
-"""Times a forward pass and a train step beside transformers and big_vision, on the CPU.
+"""Measures what this library does: model_step (beside other libraries), loader, cache and more.
 
 python launch/benchmark.py model_step --out benchmark.json
+python launch/benchmark.py cache
 BIG_VISION=../big_vision python launch/benchmark.py model_step --only ours big_vision
 """
 

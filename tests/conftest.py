@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import warnings
+from pathlib import Path
 
 import hypothesis
 import jax
@@ -115,6 +116,35 @@ def write_config():
     path.write_text(
       "import json\nfrom ml_collections import ConfigDict\n"
       f"def get_config():\n  return ConfigDict(json.loads({json.dumps(values)!r}))\n"
+    )
+    return path
+
+  return write
+
+
+@pytest.fixture(scope="session")
+def write_small_demo():
+  """`write_small_demo(path, *lines)`: configs/demo.py, its `config` changed by lines of Python."""
+  demo = Path(__file__).parents[1] / "configs" / "demo.py"
+
+  def write(path, *lines):
+    path.write_text(
+      f"""
+import runpy, sys
+sys.path.append({str(demo.parents[1])!r})
+demo = runpy.run_path({str(demo)!r})
+
+def get_config(arg):
+  config = demo["get_config"](arg)
+  {"; ".join(lines)}
+  return config
+
+def get_chain(arg):
+  chain = demo["get_chain"](arg)
+  for stage in chain.stages:
+    stage["config"] = stage["config"].replace({str(demo)!r}, {str(path)!r})
+  return chain
+"""
     )
     return path
 

@@ -11,6 +11,7 @@ LAYERS = {
   "files": 0,
   "processes": 0,
   "progress": 0,
+  "stopping": 0,
   "sharding": 1,
   "media": 1,
   "segmentation": 1,
@@ -25,9 +26,10 @@ LAYERS = {
   "config": 4,
   "experiment": 5,
   "workdir": 6,
-  "run": 7,
-  "jobs": 8,
-  "cli": 9,
+  "teachers": 7,
+  "run": 8,
+  "jobs": 9,
+  "cli": 10,
 }
 PACKAGES = ("ops", "models", "data", "summary", "convert", "training", "inference", "jobs")
 MODULES = sorted((ROOT / "vsumjax").rglob("*.py"))
@@ -93,7 +95,8 @@ def test_host_side_never_touches_a_device(part):
 
 def test_configs_import_ml_collections_and_each_other_only():
   for path in (ROOT / "configs").rglob("*.py"):
-    assert {name.split(".")[0] for name in _imports(path)} <= {"ml_collections", "configs"}, path
+    parts = {name.split(".")[0] for name in _imports(path)}
+    assert parts <= {"ml_collections", "configs", "collections"}, path
 
 
 def test_launch_scripts_are_short():

@@ -10,13 +10,18 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from vsumjax import stopping
+from vsumjax.jobs import benchmarks
 from vsumjax.types import InputError
 
 _CONFIG_PREFIX = "--config."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs one command; returns the exit status: 0, 2 for bad input, 130 when interrupted."""
+  """Runs one command; returns the exit status.
+
+  0, 2 for bad input, 130 when interrupted from the keyboard, 143 when ended by SIGTERM.
+  """
   argv = sys.argv[1:] if argv is None else argv
   args = _parse(argv)
   return report(args.command, lambda: args.run(args), verbose=args.verbose)
@@ -38,6 +43,9 @@ def report(command: str, run: Callable[[], None], *, verbose: bool = False) -> i
   except KeyboardInterrupt:
     print("stopped; the same command goes on from what is finished", file=sys.stderr)
     return 130
+  except stopping.Stopped as stopped:
+    print(f"vsumjax {command}: {stopped}", file=sys.stderr)
+    return stopping.STATUS
   return 0
 
 
@@ -53,7 +61,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     _add_summarize,
     _add_convert,
     _add_inspect,
-    _add_benchmark,
+    benchmarks.add_benchmark,
     _add_build_dataset,
   ):
     command = add(commands)
@@ -129,6 +137,9 @@ def _add_train(commands) -> argparse.ArgumentParser:
     "--workdir", required=True, type=Path, help="checkpoints and metrics go there"
   )
   _add_distributed(parser)
+  parser.add_argument(
+    "--profile", metavar="START:STOP", help="trace steps START to STOP - 1 to the workdir"
+  )
   parser.set_defaults(run=_train)
   return parser
 
@@ -141,6 +152,8 @@ def _distribute(args: argparse.Namespace) -> None:
   if args.distributed:
     import jax
 
+    # SIGTERM is ours; see `stopping`.
+    jax.config.update("jax_enable_preemption_service", False)
     jax.distributed.initialize()
 
 
@@ -148,8 +161,10 @@ def _train(args: argparse.Namespace) -> None:
   _distribute(args)
   from vsumjax.config import load_config
   from vsumjax.jobs.train import train
+  from vsumjax.training.profiling import parse_window
 
-  train(load_config(args.config, args.overrides), args.workdir)
+  profile = parse_window(args.profile) if args.profile else range(0)
+  train(load_config(args.config, args.overrides), args.workdir, profile=profile)
 
 
 def _add_chain(commands) -> argparse.ArgumentParser:
@@ -173,14 +188,49 @@ def _add_cache_teacher(commands) -> argparse.ArgumentParser:
   parser.add_argument("--checkpoint", required=True, type=Path, help="workdir of the teacher")
   parser.add_argument("--out", required=True, type=Path, help="folder of the cache")
   parser.add_argument("--split", default="", help="default: the teacher's training split")
+  parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="of all devices (64)")
+  parser.add_argument(
+    "--shard-size", type=int, default=0, metavar="N", help="examples of a file (1,024 to 8,192)"
+  )
+  parser.add_argument("--verify", action="store_true", help="check a finished cache, write nothing")
+  text = parser.add_argument_group("texts, beside the scores")
+  text.add_argument("--text", metavar="KIND", help="topk or sampled: what is kept of each token")
+  text.add_argument("--entries", type=int, metavar="J", help="of a token (128 of topk, 12 draws)")
+  text.add_argument("--temperature", type=float, metavar="T", help="of the distributions (1.0)")
+  text.add_argument("--max-new-tokens", type=int, metavar="Y", help="of an answer (64)")
+  text.add_argument("--texts-of", type=Path, metavar="CACHE", help="take the texts of this cache")
+  _add_distributed(parser)
   parser.set_defaults(run=_cache_teacher)
   return parser
 
 
 def _cache_teacher(args: argparse.Namespace) -> None:
-  from vsumjax.jobs.cache_teacher import cache_teacher
+  _distribute(args)
+  for flag, least in (("batch_size", 1), ("shard_size", 0)):
+    if getattr(args, flag) < least:
+      raise InputError(f"--{flag.replace('_', '-')}: must be {least} or more")
+  if args.verify:
+    from vsumjax.jobs.verify_cache import verify_cache
 
-  cache_teacher(args.checkpoint, args.out, split=args.split)
+    verify_cache(args.checkpoint, args.out, split=args.split, batch_size=args.batch_size)
+    return
+  from vsumjax.jobs.cache_teacher import cache_teacher
+  from vsumjax.jobs.cached_text import text_config
+
+  cache_teacher(
+    args.checkpoint,
+    args.out,
+    split=args.split,
+    batch_size=args.batch_size,
+    shard_size=args.shard_size,
+    text=text_config(
+      args.text,
+      entries=args.entries,
+      temperature=args.temperature,
+      max_new_tokens=args.max_new_tokens,
+      texts_of=args.texts_of,
+    ),
+  )
 
 
 def _add_evaluate(commands) -> argparse.ArgumentParser:
@@ -297,53 +347,6 @@ def _inspect(args: argparse.Namespace) -> None:
   from vsumjax.jobs.inspect_data import inspect_data
 
   inspect_data(load_config(args.config, args.overrides), args.out, step=args.step, rows=args.rows)
-
-
-def _add_benchmark(commands) -> argparse.ArgumentParser:
-  parser = commands.add_parser("benchmark", help="speed beside other libraries, in one run")
-  whats = parser.add_subparsers(dest="what", required=True)
-  shared = argparse.ArgumentParser(add_help=False)
-  shared.add_argument("--rounds", type=int, default=5, help="values a median is of (5)")
-  shared.add_argument("--out", type=Path, help="JSON file of all values")
-  shared.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS)
-  step = whats.add_parser("model_step", parents=[shared], help="forward pass and train step")
-  step.add_argument("--batch", type=int, default=8, help="rows of the batch (8)")
-  step.add_argument(
-    "--only",
-    nargs="+",
-    default=[],
-    metavar="ROW",
-    help="of ours, transformers, big_vision, big_vision_no_remat; default: all",
-  )
-  step.set_defaults(run=_benchmark_model_step)
-  loader = whats.add_parser("loader", parents=[shared], help="reading videos and prepared shards")
-  loader.add_argument("--root", type=Path, default=Path("runs/loader"), help="(runs/loader)")
-  loader.add_argument("--manifest", type=Path, help="of your videos; default: videos are made")
-  loader.add_argument("--tokenizer", type=Path, help="SentencePiece model, with --manifest")
-  loader.add_argument("--num-workers", type=int, default=2, help="processes (2)")
-  loader.set_defaults(run=_benchmark_loader)
-  return parser
-
-
-def _benchmark_loader(args: argparse.Namespace) -> None:
-  from vsumjax.jobs.loader import benchmark_loader
-
-  benchmark_loader(
-    args.root,
-    manifest=args.manifest,
-    tokenizer=args.tokenizer,
-    num_workers=args.num_workers,
-    rounds=args.rounds,
-    out=args.out,
-  )
-
-
-def _benchmark_model_step(args: argparse.Namespace) -> None:
-  from vsumjax.jobs import benchmark, model_step
-
-  task = model_step.Task(batch=args.batch)
-  rows = args.only or list(model_step.ROWS)
-  benchmark.benchmark_model_step(task, rows, rounds=args.rounds, out=args.out)
 
 
 def _add_build_dataset(commands) -> argparse.ArgumentParser:

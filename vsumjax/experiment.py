@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ from vsumjax.data.tokenizer import Tokenizer, load_tokenizer
 from vsumjax.data.windows import WindowSource
 from vsumjax.models.student import VideoSummaryStudent
 from vsumjax.training import state
-from vsumjax.types import Batch, InputError, TeacherTargets
+from vsumjax.types import Batch, InputError, TeacherTargets, TextTargets, TokenTargets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,26 +62,41 @@ class Experiment:
     )
 
   def training_source(self, teachers: tuple[teacher_cache.CacheReader, ...] = ()) -> WindowSource:
-    """The windows of the training split with their targets."""
+    """The windows of the training split with their targets, and the texts that are trained."""
     data = self.config.data
     return self.source(
       data.train_split,
       targets=data.targets,
       teachers=teachers,
+      with_text=self.config.objective.trains_text,
       time_shifts=data.augment.time_shifts,
     )
 
   def training_order(self, source: WindowSource) -> MixedOrder:
     return self.data.order(source, self.config.data.train_split, self.config.train.seed)
 
-  def batch_spec(self, batch_size: int) -> Batch:
-    """ShapeDtypeStructs of a global batch."""
-    c, teachers = self.config.prompt, len(self.config.objective.teachers)
-    B, N, T, C = batch_size, c.window, c.sequence_length, len(c.score_tokens)
+  def batch_spec(self, batch_size: int, texts: Sequence[teacher_cache.CacheIdentity] = ()) -> Batch:
+    """ShapeDtypeStructs of a global batch of prompts alone or, given `texts`, with texts.
+
+    texts: the caches of the config's teachers, in their order, if the run trains their texts.
+    """
+    c = self.config.prompt
+    num_teachers = sum(bool(teacher.cache) for teacher in self.config.objective.teachers)
+    B, N, C = batch_size, c.window, len(c.score_tokens)
+    Y = max((cache.text_tokens for cache in texts), default=0)
+    T = c.sequence_length + max(Y - 1, 0)
 
     def spec(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
       return jax.ShapeDtypeStruct((B, *shape), dtype)
 
+    def said(num_entries: int) -> TeacherTargets:
+      if not num_entries:
+        return TeacherTargets(spec(np.float32, N, C))
+      entries = spec(np.int32, Y, num_entries), spec(np.float32, Y, num_entries)
+      tokens = TokenTargets(*entries, spec(np.float32, Y), spec(np.float32, Y))
+      return TeacherTargets(spec(np.float32, N, C), tokens)
+
+    entries = [cache.text_entries for cache in texts] or [0] * num_teachers
     return Batch(
       frames=spec(np.uint8, N, c.frames_per_segment, c.image_size, c.image_size, 3),
       tokens=spec(np.int32, T),
@@ -89,8 +105,9 @@ class Experiment:
       score_pos=spec(np.int32, N),
       targets=spec(np.float32, N, C),
       weight=spec(np.float32, N),
-      teachers=tuple(TeacherTargets(spec(np.float32, N, C)) for _ in range(teachers)),
+      teachers=tuple(map(said, entries)),
       example=spec(np.int32),
+      text=TextTargets(spec(np.int32, Y), spec(np.int32, Y), spec(np.float32, Y)) if Y else None,
     )
 
   def abstract_params(self) -> Any:

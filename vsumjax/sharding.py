@@ -197,6 +197,13 @@ def to_global(local_batch: Any, mesh: Mesh, rules: LogicalRules) -> Any:
     )
 
 
+def local_rows(x: jax.Array, axis: int) -> np.ndarray:
+  """This process's rows, along `axis`, of an array whose rows lie on the batch axes: what
+  `to_global` made global, or what was computed from it and constrained to "batch"."""
+  shards = {shard.index[axis].start or 0: shard.data for shard in x.addressable_shards}
+  return np.concatenate([jax.device_get(shards[start]) for start in sorted(shards)], axis)
+
+
 def to_host(x: jax.Array) -> np.ndarray:
   """A NumPy copy of a global array, whole on every process; all of them must call it."""
   if not x.is_fully_addressable:

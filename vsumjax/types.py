@@ -90,7 +90,8 @@ class Batch:
   """One global (on device) or process-local (host) batch of windows of video segments.
 
   frames:     u8[B, N, F, h, w, 3], RGB; normalised on the device.
-  tokens:     i32[B, T], image slots included (id `Tokenizer.image_id`), right padded.
+  tokens:     i32[B, T], image slots included (id `Tokenizer.image_id`), right padded; the slots of
+    a text follow (see `data.answers`).
   mask_ar:    i32[B, T], 1 where a token may not be seen by earlier ones (see `ops.attention`).
   input_mask: bool[B, T], False on padding and on image slots of absent segments.
   score_pos:  i32[B, N], where in the sequence each segment is read.
@@ -120,11 +121,13 @@ class StudentOutput:
   logits:     f32[E, B, N, C], over the score classes.
   confidence: f32[E, B, N], how sure each exit is of the class it predicts.
   prototype_cosine: f32[E, B, N, C], of the readout with each class's prototype, if there are any.
+  text_hidden: f[B, Y, D], what the LM head reads at `Batch.text.position`, if there is a text.
   """
 
   logits: Array
   confidence: Array
   prototype_cosine: Array | None = None
+  text_hidden: Array | None = None
 
 
 @struct.dataclass

@@ -5,8 +5,13 @@ A workdir holds all that using the model needs:
   config.json      the ExperimentConfig
   tokenizer.model  a copy
   checkpoints/     see `training.checkpoints`
+  selected/        see `training.selection`; only with train.keep_best or train.ema_decay
   metrics.jsonl    see `training.metrics`
-  FINISHED.json    written last: {"step", "params_digest"}
+  events/          the same for TensorBoard
+  profile/         see `training.profiling`; only if it was asked for
+  FINISHED.json    written last: {"step", "params_digest"} of the parameters the run is used with;
+                   "folder" where they are not in checkpoints/, "metric" and "value" if they are
+                   the best by one
 """
 
 from __future__ import annotations
@@ -67,12 +72,14 @@ class Student:
     return Scorer(e.model, self.params, e.mesh, e.rules, batch_size)
 
 
-def load_student(workdir: Path, manifest: str = "") -> Student:
-  """A trained model from its workdir, on this machine's devices.
+def load_student(workdir: Path, manifest: str = "", *, like: Experiment | None = None) -> Student:
+  """A trained model from its workdir.
 
   Args:
     workdir: what `launch/train.py` wrote.
     manifest: another manifest than the one it was trained on.
+    like: puts the model on the mesh of this experiment; by default on all devices, each with all
+      of the parameters.
 
   Raises:
     InputError: unfinished or not a workdir, a checkpoint of another architecture, or a prompt that
@@ -84,10 +91,15 @@ def load_student(workdir: Path, manifest: str = "") -> Student:
   if manifest:
     data = dataclasses.replace(data, sets=(DataSet(manifest),))
   config = dataclasses.replace(
-    config, tokenizer=str(workdir / "tokenizer.model"), data=data, mesh=sharding.MeshConfig()
+    config,
+    tokenizer=str(workdir / "tokenizer.model"),
+    data=data,
+    mesh=like.config.mesh if like else sharding.MeshConfig(),
+    rules=like.rules if like else config.rules,
   )
-  experiment = build_experiment(config)
-  saver = checkpoints.Checkpoints(workdir, create=False)
+  experiment = build_experiment(config, like.mesh.devices.flatten() if like else None)
+  folder = finished.get("folder", checkpoints.FOLDER)
+  saver = checkpoints.Checkpoints(workdir, folder=folder, create=False)
   try:
     _check_same_model(workdir, saver.load_meta(finished["step"]), experiment)
     params = saver.restore_params(finished["step"], experiment.abstract_params())

@@ -18,9 +18,10 @@ from vsumjax.types import InputError
 
 
 def fields_of(batch):
-  """Every array of a batch by name, teachers included."""
+  """Every array of a batch without text by name, teachers included."""
   arrays = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch)}
   teachers = arrays.pop("teachers")
+  assert arrays.pop("text") is None
   return arrays | {f"teacher {n}": t.score_logits for n, t in enumerate(teachers)}
 
 

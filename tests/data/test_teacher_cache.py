@@ -9,13 +9,12 @@ import pytest
 from vsumjax import files
 from vsumjax.data import teacher_cache, token_records
 from vsumjax.data.teacher_cache import (
-  CachedAnswer,
-  CachedText,
   CacheIdentity,
   CacheReader,
   CacheWriter,
   example_key,
 )
+from vsumjax.data.token_records import CachedAnswer, CachedText
 from vsumjax.types import InputError
 
 IDENTITY = CacheIdentity(
@@ -198,13 +197,17 @@ def _replaced(identity, **changes):
 @pytest.mark.parametrize(
   ("identity", "bad", "message"),
   [
-    (IDENTITY, _replaced(IDENTITY, score_logits=np.zeros((1, 5), np.float32)), "has logits"),
+    (IDENTITY, _replaced(IDENTITY, score_logits=np.zeros((1, 5), np.float32)), "not of shape"),
     (IDENTITY, _replaced(IDENTITY, score_logits=np.full((2, 5), np.nan)), "not finite"),
     (IDENTITY, answer(TEXT_IDENTITY, 5), "text_kind is ''"),
     (TEXT_IDENTITY, _replaced(TEXT_IDENTITY, text=None), "text_kind is 'topk'"),
-    (TEXT_IDENTITY, _replaced(TEXT_IDENTITY, ids=np.zeros((5, 2), int)), "5 tokens with 2 entries"),
-    (TEXT_IDENTITY, _replaced(TEXT_IDENTITY, ids=np.zeros((7, 3), int)), "7 tokens with 3 entries"),
-    (TEXT_IDENTITY, _replaced(TEXT_IDENTITY, tokens=np.full(5, 700)), "beyond the vocabulary"),
+    (TEXT_IDENTITY, _replaced(TEXT_IDENTITY, ids=np.zeros((5, 2), int)), "where Y is 6 and J is 3"),
+    (TEXT_IDENTITY, _replaced(TEXT_IDENTITY, tokens=np.zeros(7, int)), "where Y is 6"),
+    (
+      TEXT_IDENTITY,
+      _replaced(TEXT_IDENTITY, tokens=np.full(5, 700)),
+      "where the vocabulary has 700",
+    ),
     (TEXT_IDENTITY, _replaced(TEXT_IDENTITY, values=np.ones((5, 3))), "above 0"),
   ],
 )
@@ -321,9 +324,9 @@ def test_a_record_in_the_place_of_another_is_found_out(cache):
   first, second, _ = shard_paths(cache)
   second.write_bytes(first.read_bytes())
   manifest = cache / "MANIFEST.json"
-  content = json.loads(manifest.read_text())
+  content = teacher_cache._load_json(manifest)
   content["shards"][1] = content["shards"][0] | {"file": second.name}
-  manifest.write_text(json.dumps(content))
+  teacher_cache._write_json(manifest, content)
   with pytest.raises(InputError, match=r"shard-00001.*no record of example 4"):
     teacher_cache.verify(cache)
 
@@ -340,24 +343,38 @@ def test_another_schema_is_refused(cache, version):
     CacheWriter(cache, IDENTITY, SHARD_SIZE)
 
 
-def test_a_broken_record_is_named(tmp_path, monkeypatch):
-  """As a writer with a fault would leave it: sizes, digests and header agree."""
-  encode = token_records.encode_text
+@pytest.mark.parametrize("identity", [IDENTITY, TEXT_IDENTITY], ids=["scores", "texts"])
+@pytest.mark.parametrize("resize", [lambda data: data[:-1], lambda data: data + b"x"])
+def test_a_broken_record_is_named(tmp_path, monkeypatch, identity, resize):
+  """As a writer with a fault would leave it: sizes, digests and headers agree."""
+  encode = token_records.encode_answer
   with monkeypatch.context() as patched:
-    patched.setattr(token_records, "encode_text", lambda *args: encode(*args)[:-1])
-    make_cache(tmp_path, TEXT_IDENTITY)
-  with pytest.raises(InputError, match=r"shard-00000.*: the record of example 0 is broken"):
+    patched.setattr(token_records, "encode_answer", lambda *args: resize(encode(*args)))
+    make_cache(tmp_path, identity)
+  with pytest.raises(InputError, match=r"shard-00000.*: the record of example 0: "):
     teacher_cache.verify(tmp_path)
 
 
-@pytest.mark.parametrize("resize", [lambda record: record[:-1], lambda record: record + b"x"])
-def test_a_record_of_another_size_is_named(tmp_path, monkeypatch, resize):
-  encode = teacher_cache._encode_record
-  with monkeypatch.context() as patched:
-    patched.setattr(teacher_cache, "_encode_record", lambda *args: resize(encode(*args)))
-    make_cache(tmp_path)
-  with pytest.raises(InputError, match=r"shard-00000.*: the record of example 0 is broken"):
-    teacher_cache.verify(tmp_path)
+def says(content):
+  try:
+    return json.loads(content)
+  except ValueError:
+    return None
+
+
+@pytest.mark.parametrize("name", ["MANIFEST.json", "identity.json"])
+def test_a_flipped_bit_of_what_describes_a_cache_is_named(cache, name):
+  """Every bit of the file, one by one: none goes unnoticed, and each is told in one line."""
+  path = cache / name
+  content = path.read_bytes()
+  for bit in range(8 * len(content)):
+    changed = bytearray(content)
+    changed[bit // 8] ^= 1 << bit % 8
+    if says(changed) == says(content):
+      continue  # one blank for another
+    path.write_bytes(changed)
+    with pytest.raises(InputError, match=rf"{name}: "):
+      teacher_cache._load_json(path)
 
 
 def test_a_reader_can_be_pickled_and_shared_by_threads(cache):

@@ -9,10 +9,12 @@ from vsumjax.data import token_records
 from vsumjax.data.token_records import (
   SAMPLED,
   TOPK,
+  AnswerForm,
+  CachedAnswer,
   CachedText,
-  decode_text,
+  decode_answer,
   draw_rng,
-  encode_text,
+  encode_answer,
   sample_entries,
   top_entries,
 )
@@ -48,6 +50,22 @@ def assert_same(text, expected, *, values_are_float16=False):
     np.testing.assert_allclose(value, other, rtol=rtol, atol=atol, err_msg=name)
 
 
+SCORES = np.array([[0.5, -2.0]], np.float32)
+
+
+def encode(text, kind, num_entries, vocab_size):
+  """The bytes of a text, without those of the scores before it."""
+  form = AnswerForm(SCORES.shape, kind, 40, num_entries, vocab_size)
+  return encode_answer(CachedAnswer(SCORES, text), form)[SCORES.nbytes :]
+
+
+def decode(data, kind, num_entries, vocab_size):
+  form = AnswerForm(SCORES.shape, kind, 40, num_entries, vocab_size)
+  answer = decode_answer(SCORES.tobytes() + data, form)
+  assert np.array_equal(answer.score_logits, SCORES)
+  return answer.text
+
+
 @st.composite
 def draws(draw):
   """Any text of kind `sampled`: compositions of J in any order, any ids."""
@@ -70,7 +88,8 @@ def draws(draw):
 def test_draws_come_back_exactly(made):
   vocab_size, text = made
   num_entries = text.ids.shape[1]
-  assert_same(decode_text(encode_text(text, SAMPLED), SAMPLED, num_entries, vocab_size), text)
+  coding = (SAMPLED, num_entries, vocab_size)
+  assert_same(decode(encode(text, *coding), *coding), text)
 
 
 @given(st.integers(0, 5), st.integers(1, 40), st.sampled_from([40, 1000, V]), st.integers(0, 2**32))
@@ -82,7 +101,7 @@ def test_the_likeliest_come_back_as_float16_keeps_them(y, J, vocab_size, seed):
     -rng.exponential(10, size=(y, J)).astype(np.float32),
     *rng.normal(size=(2, y)).astype(np.float32),
   )
-  back = decode_text(encode_text(text, TOPK), TOPK, J, vocab_size)
+  back = decode(encode(text, TOPK, J, vocab_size), TOPK, J, vocab_size)
   assert_same(back, text, values_are_float16=True)
 
 
@@ -167,7 +186,7 @@ def test_the_same_example_draws_the_same():
   first, again, other = (
     sample_entries(logits, 12, 1.0, draw_rng(key)) for key in (KEY, KEY, b"example2")
   )
-  assert encode_text(text_of(first), SAMPLED) == encode_text(text_of(again), SAMPLED)
+  assert_same(text_of(again), text_of(first))
   assert not np.array_equal(first.ids, other.ids)
 
 
@@ -176,9 +195,9 @@ def test_bytes_of_a_token():
   y = 32
   flat = sample_entries(np.zeros((y, V), np.float32), 12, 1.0, draw_rng(KEY))
   assert (flat.values > 0).all()
-  sampled = encode_text(text_of(flat), SAMPLED)
+  sampled = encode(text_of(flat), SAMPLED, 12, V)
   assert len(sampled) == 2 + y * (8 + 2.25 + 12 * 2.25 + 11 / 8)
-  top = encode_text(text_of(top_entries(made_logits(y, V), 128, 1.0)), TOPK)
+  top = encode(text_of(top_entries(made_logits(y, V), 128, 1.0)), TOPK, 128, V)
   assert len(top) == 2 + y * (8 + 2.25 + 128 * 4.25)
 
 
@@ -189,16 +208,16 @@ def test_damaged_bytes_are_told(kind, data):
   made = (
     top_entries(logits, 8, 1.0) if kind == TOPK else sample_entries(logits, 8, 1.0, draw_rng(KEY))
   )
-  content = encode_text(text_of(made, vocab_size=600), kind)
+  content = encode(text_of(made, vocab_size=600), kind, 8, 600)
   cut = data.draw(st.integers(0, len(content) - 1))
   for damaged in (content[:cut], content + b"x"):
     with pytest.raises(ValueError):
-      decode_text(damaged, kind, 8, 600)
-  with pytest.raises(ValueError, match="beyond the vocabulary of 9"):
-    decode_text(content, kind, 8, 9)
+      decode(damaged, kind, 8, 600)
+  with pytest.raises(ValueError, match="where the vocabulary has 9"):
+    decode(content, kind, 8, 9)
   noise = data.draw(st.binary(max_size=200))
   try:
-    decode_text(noise, kind, 8, 600)
+    decode(noise, kind, 8, 600)
   except ValueError as error:
     assert str(error)
 
@@ -211,9 +230,10 @@ def _text(**changes):
 @pytest.mark.parametrize(
   ("kind", "changes", "message"),
   [
-    (SAMPLED, {"tokens": np.array([5, 1 << 18])}, "18 bits"),
-    (SAMPLED, {"tokens": np.array([-1, 5])}, "18 bits"),
-    (SAMPLED, {"tokens": np.array([5])}, "text of 2 tokens"),
+    (SAMPLED, {"tokens": np.array([5, 600])}, "ids from 0 to 600"),
+    (SAMPLED, {"tokens": np.array([-1, 5])}, "ids from -1"),
+    (SAMPLED, {"tokens": np.array([5])}, "its text has arrays"),
+    (SAMPLED, {"ids": np.zeros((2, 5), int)}, "and J is 4"),
     (SAMPLED, {"entropy": np.array([1.0, np.nan])}, "not finite"),
     (SAMPLED, {"values": np.full((2, 4), 0.3)}, "shares of 4 draws"),
     (SAMPLED, {"values": np.tile([1.25, -0.25, 0, 0], (2, 1))}, "shares of 4 draws"),
@@ -225,12 +245,24 @@ def _text(**changes):
 )
 def test_what_cannot_be_kept_is_refused(kind, changes, message):
   with pytest.raises(ValueError, match=message):
-    encode_text(_text(**changes), kind)
+    encode(_text(**changes), kind, 4, 600)
 
 
 def test_a_very_unlikely_entry_stays_finite():
   text = _text(values=np.full((2, 4), -1e6, np.float32))
-  assert (decode_text(encode_text(text, TOPK), TOPK, 4, 600).values == -65504).all()
+  back = decode(encode(text, TOPK, 4, 600), TOPK, 4, 600)
+  assert (back.values == -65504).all()
+
+
+def test_scores_alone_are_their_own_bytes():
+  form = AnswerForm((1, 2), "", 0, 0, 0)
+  data = encode_answer(CachedAnswer(SCORES), form)
+  assert data == SCORES.tobytes()
+  answer = decode_answer(data, form)
+  assert np.array_equal(answer.score_logits, SCORES) and answer.text is None
+  for damaged in (data[:-1], data[:-4], data + b"x", b""):
+    with pytest.raises(ValueError):
+      decode_answer(damaged, form)
 
 
 @pytest.mark.parametrize("logit", [np.nan, np.inf, -np.inf])

@@ -1,10 +1,13 @@
-"""Two processes of one device train to the same numbers as one process of two devices."""
+"""Two processes of one device give what one process of two devices gives: training and caching."""
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 SCRIPT = Path(__file__).parent / "two_processes.py"
 
@@ -15,21 +18,25 @@ def _free_port():
     return listener.getsockname()[1]
 
 
-def _train(count, config, workdir):
+def _run(count, *command):
+  """Runs a command in `count` processes, which have two devices together."""
   port = _free_port()
-  command = ["train", "--config", str(config), "--workdir", str(workdir)]
   processes = [
     subprocess.Popen(
-      [*map(str, (sys.executable, SCRIPT, port, index, count)), *command],
+      [*map(str, (sys.executable, SCRIPT, port, index, count, *command))],
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
       text=True,
     )
     for index in range(count)
   ]
-  for process in processes:
-    out, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, out
+  outputs = [process.communicate(timeout=240)[0] for process in processes]
+  return [process.returncode for process in processes], outputs
+
+
+def _train(count, config, workdir):
+  statuses, outputs = _run(count, "train", "--config", config, "--workdir", workdir)
+  assert statuses == [0] * count, outputs
   finished = json.loads((workdir / "FINISHED.json").read_text())
   lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
   return finished, [line["train/loss"] for line in lines if "train/loss" in line]
@@ -42,3 +49,64 @@ def test_two_processes_equal_one(write_config, config_values, tmp_path):
   assert len(one_losses) == 6
   assert two_losses == one_losses
   assert two == one
+
+
+def _cache(count, checkpoint, out, *options):
+  return _run(
+    *(count, "cache-teacher", "--checkpoint", checkpoint, "--out", out),
+    *("--batch-size", 2, "--shard-size", 3, *options),
+  )
+
+
+def _files(folder):
+  return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def straight(trained, tmp_path_factory):
+  """The cache that one process writes."""
+  out = tmp_path_factory.mktemp("straight") / "cache"
+  statuses, outputs = _cache(1, trained, out)
+  assert statuses == [0], outputs
+  assert len(list(out.glob("shard-*"))) == 3
+  return out
+
+
+def test_two_processes_cache_the_same_bytes_as_one(trained, straight, tmp_path):
+  statuses, outputs = _cache(2, trained, tmp_path)
+  assert statuses == [0, 0], outputs
+  assert _files(tmp_path) == _files(straight)
+  assert f"cache {tmp_path}: 8/8, done in" in outputs[0]
+  assert "cache" not in outputs[1]  # one process tells of all
+  statuses, outputs = _cache(2, trained, tmp_path, "--verify")
+  assert statuses == [0, 0], outputs
+  assert "8 examples; differ by" in outputs[0]
+  assert "recompute" not in outputs[1]
+
+
+LONG = pytest.mark.long
+
+
+@pytest.mark.parametrize(
+  "missing", [(1,), pytest.param((0,), marks=LONG), pytest.param((1, 2), marks=LONG)]
+)
+def test_processes_finish_what_is_missing(trained, straight, tmp_path, missing):
+  """One process may have more shards left than the other, or the only one."""
+  out = shutil.copytree(straight, tmp_path / "cache")
+  (out / "MANIFEST.json").unlink()
+  for index in missing:
+    (out / f"shard-{index:05d}-of-00003.arrayrecord").unlink()
+  statuses, outputs = _cache(2, trained, out)
+  assert statuses == [0, 0], outputs
+  assert _files(out) == _files(straight)
+
+
+def test_where_one_process_fails_all_stop(trained, straight, tmp_path):
+  """The first process finds that a shard is broken, while it seals and the other waits."""
+  out = shutil.copytree(straight, tmp_path / "cache")
+  (out / "MANIFEST.json").unlink()
+  (out / "shard-00001-of-00003.arrayrecord").write_bytes(b"broken")
+  statuses, outputs = _cache(2, trained, out)
+  assert statuses == [2, 2], outputs
+  assert "shard-00001-of-00003.arrayrecord: the shard is broken" in outputs[0]
+  assert "vsumjax cache-teacher: process 0 failed; its own output says why" in outputs[1]

@@ -18,25 +18,20 @@ COMMANDS = [
   if line.strip()
 ]
 # The demo's own config with fewer layers and steps.
-SMALL = f"""
-import runpy
-
-def get_config(arg):
-  config = runpy.run_path({str(ROOT / "configs" / "demo.py")!r})["get_config"](arg)
-  config.train.update(num_steps=2, batch_size=4, checkpoint_every=2, eval_every=2, log_every=1)
-  config.model.llm.update(depth=1, vocab_size=1024)
-  config.model.exits.layers = (1,)
-  config.objective.exit_weights = (1.0,)
-  return config
-"""
+SMALL = (
+  "config.train.update(num_steps=2, batch_size=4, checkpoint_every=2, eval_every=2, log_every=1)",
+  "config.model.llm.update(depth=1, vocab_size=1024)",
+  "config.model.exits.layers = (1,)",
+  "config.objective.exit_weights = (1.0,)",
+)
 
 
 @pytest.fixture(scope="module")
-def folder(corpus, tmp_path_factory):
+def folder(corpus, write_small_demo, tmp_path_factory):
   """A working folder as the README's commands expect it, before the first of them."""
   folder = tmp_path_factory.mktemp("readme")
   (folder / "configs").mkdir()
-  (folder / "configs" / "demo.py").write_text(SMALL)
+  write_small_demo(folder / "configs" / "demo.py", *SMALL)
   demo = folder / "runs" / "demo"
   shutil.copytree(corpus, demo / "corpus")
   shutil.copy(corpus / "tokenizer.model", demo / "tokenizer.model")

@@ -4,6 +4,8 @@ import shutil
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vsumjax.data import teacher_cache
 from vsumjax.inference.score import Scorer
@@ -111,3 +113,44 @@ def test_the_command_writes_a_cache(trained, run_cli, tmp_path):
   assert err.startswith(f"cache {out}: ")
   teacher_cache.verify(out)
   shutil.rmtree(out)
+
+
+@pytest.mark.parametrize(
+  ("num_examples", "shard_size"),
+  [(1, 1024), (11_750, 1024), (65_537, 1025), (524_288, 8192), (10**7, 8192)],
+)
+def test_shards_grow_with_the_cache_up_to_a_size(num_examples, shard_size):
+  assert module.default_shard_size(num_examples) == shard_size
+
+
+@given(
+  num_examples=st.integers(1, 60), shard_size=st.integers(1, 20), num_rows=st.integers(1, 9),
+  finished=st.sets(st.integers(0, 59)), place=st.sampled_from([(0, 1), (0, 2), (1, 2), (2, 3)]),
+)  # fmt: skip
+def test_pending_examples_come_once_and_shards_begin_with_a_batch(
+  num_examples, shard_size, num_rows, finished, place
+):
+  shards = teacher_cache._cut_shards(num_examples, shard_size)[place[0] :: place[1]]
+  pending = [shard for shard in shards if shard.index not in finished]
+  per_shard = -(-min(shard_size, num_examples) // num_rows)
+  num_batches = module._num_batches(pending, num_rows, per_shard)
+  batches = [module._examples(pending, num_rows, per_shard, k) for k in range(num_batches + 2)]
+  assert all(batch.shape == (num_rows,) for batch in batches)
+  assert all((batch == -1).all() for batch in batches[num_batches:])
+  examples = [example for batch in batches for example in batch.tolist() if example >= 0]
+  assert examples == [example for shard in pending for example in range(shard.start, shard.stop)]
+  for number, shard in enumerate(pending):
+    assert batches[number * per_shard][0] == shard.start
+
+
+@pytest.mark.parametrize(
+  ("option", "value", "told"),
+  [("--batch-size", 0, "--batch-size: must be 1"), ("--shard-size", -1, "--shard-size: must be 0")],
+)
+def test_impossible_sizes_are_refused(run_cli, tmp_path, option, value, told):
+  status, out, err = run_cli(
+    "cache-teacher", "--checkpoint", tmp_path, "--out", tmp_path / "out", option, value
+  )
+  assert (status, out, len(err.splitlines())) == (2, "", 1)
+  assert told in err
+  assert not (tmp_path / "out").exists()

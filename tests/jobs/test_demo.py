@@ -1,7 +1,6 @@
 """The whole chain in small: every stage once, and nothing twice."""
 
 import json
-from pathlib import Path
 
 import jax
 import pytest
@@ -9,23 +8,9 @@ import pytest
 from vsumjax.data import fake, teacher_cache
 from vsumjax.jobs import demo
 
-DEMO = Path(__file__).parents[2] / "configs" / "demo.py"
-CONFIG = f"""
-import sys
-sys.path.insert(0, {str(DEMO.parents[1])!r})
-from configs import chains, demo
-
-def get_config(arg):
-  config = demo.get_config(arg)
-  config.train.update(num_steps=4, batch_size=4, checkpoint_every=2, eval_every=4, log_every=1)
-  return config
-
-def get_chain(arg):
-  stages = demo.get_chain(arg)
-  for stage in stages.stages:
-    stage["config"] = stage["config"].replace(demo.__file__, __file__)
-  return stages
-"""
+STEPS = (
+  "config.train.update(num_steps=4, batch_size=4, checkpoint_every=2, eval_every=4, log_every=1)"
+)
 SMALL = fake.FakeConfig(
   num_train=2, num_validation=1, num_test=1, num_annotators=3, min_s=8, max_s=8, height=48,
   width=64, fps=5,
@@ -34,10 +19,10 @@ STAGES = ("teacher", "mentor", "student")
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(write_small_demo, tmp_path_factory):
   """`run()` runs the demo in small on one device; the root is `run.root`."""
   root = tmp_path_factory.mktemp("demo")
-  (root / "small.py").write_text(CONFIG)
+  write_small_demo(root / "small.py", STEPS)
   one, make_corpus = jax.devices()[:1], fake.make_corpus
 
   def run():

@@ -177,17 +177,6 @@ def test_a_target_that_matches_no_weight_is_named_with_the_nearest(target, near)
   )
 
 
-def test_every_leaf_is_trained_or_frozen(base, adapted):
-  trained, frozen = lora.split(adapted[0])
-  assert not _paths(trained).keys() & _paths(frozen).keys()
-  assert set(trained) == {"llm", "img", "exits"}
-  assert all("_lora_" in path or path.startswith("exits/") for path in _paths(trained))
-  jax.tree.map(np.testing.assert_array_equal, lora.join(trained, frozen), adapted[0])
-  trained, frozen = lora.split(base[0])
-  assert _paths(trained).keys() == _paths(base[0]).keys()
-  assert not frozen
-
-
 def test_base_in_bfloat16_and_the_rest_in_float32():
   """The base loses half its bytes; what is new and trained keeps its precision."""
   model = _model(param_dtype="bfloat16")

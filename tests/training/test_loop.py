@@ -145,7 +145,9 @@ def test_a_loss_that_is_nan_halts_and_names_step_and_examples(run, tmp_path):
   bad = _poisoned(run, 6, targets=np.full_like(batch.targets, np.nan))
   with pytest.raises(FloatingPointError) as raised:
     loop.train(bad, tmp_path, _silent)
-  assert str(raised.value) == f"loss is nan at step 6; examples {batch.example.tolist()}"
+  examples = batch.example.tolist()
+  assert str(raised.value) == f"loss is nan at step 6; {run.describe(examples)}"
+  assert run.describe(examples).startswith(f"examples {examples} of videos train_00")
   saver = Checkpoints(tmp_path)
   assert saver.latest_step() == 4  # from before it
   saver.close()
@@ -224,15 +226,35 @@ def test_checkpoints_of_another_model_are_refused(run, straight):
     loop.train(other, straight[0], _silent)
 
 
-@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(TrainConfig)])
+@pytest.mark.parametrize(
+  "field", [f.name for f in dataclasses.fields(TrainConfig) if f.type == "int"]
+)
 def test_numbers_below_one_are_refused(run, field):
   value = -1 if field == "seed" else 0
   with pytest.raises(InputError, match=f"train.{field}: {value} is less than"):
     dataclasses.replace(run.config, **{field: value})
 
 
-def test_a_batch_that_does_not_divide_is_refused(make_config):
-  experiment = build_experiment(make_config(**{"train.batch_size": 6}))
+@pytest.mark.parametrize("decay", [-0.1, 1.0])
+def test_a_decay_out_of_range_is_refused(run, decay):
+  with pytest.raises(InputError, match=f"train.ema_decay: {decay} is not in 0 .. 1"):
+    dataclasses.replace(run.config, ema_decay=decay)
+
+
+def test_microbatches_that_do_not_divide_the_batch_are_refused(run):
+  with pytest.raises(InputError, match=r"train.accumulate: 3 does not divide train.batch_size, 8"):
+    dataclasses.replace(run.config, accumulate=3)
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"train.batch_size": 6}, r"train\.batch_size: 6 rows do not divide .*'data': 8"),
+    ({"train.accumulate": 2}, r"train\.accumulate: 4 rows of a microbatch do not .*'data': 8"),
+  ],
+)
+def test_rows_that_do_not_divide_among_devices_are_refused(make_config, changes, message):
+  experiment = build_experiment(make_config(**changes))
   assert experiment.mesh.shape["data"] == 8
-  with pytest.raises(InputError, match=r"train\.batch_size: 6 rows do not divide .*'data': 8"):
+  with pytest.raises(InputError, match=message):
     build_run(experiment)

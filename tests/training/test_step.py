@@ -15,6 +15,8 @@ TEACHERS = (TeacherConfig("t", "", "", weight=0.5, temperature=2.0, direction="f
 OBJECTIVE = ObjectiveConfig(1.0, (1.0, 1.0), TEACHERS)
 TX = optimizer.build_optimizer(optimizer.OptimizerConfig(0.3, 0.0, 0.01, 1.0), 30)
 
+PROGRESS = jnp.ones(())
+
 
 class Linear:
   """Two exits that read the mean colour of a segment."""
@@ -41,21 +43,20 @@ def first():
 
 @pytest.fixture(scope="module")
 def train_step():
-  return jax.jit(step.make_train_step(Linear(), OBJECTIVE, TX, 10))
+  return jax.jit(step.make_train_step(Linear(), OBJECTIVE, TX, num_steps=30))
 
 
 def test_specs_of_the_real_model(one_device, batch):
   model = testing.tiny_model()
   objective = ObjectiveConfig(1.0, (1.0, 1.0, 1.0), TEACHERS)
   spec = jax.eval_shape(lambda: sharding.unbox(state.init_state(model, TX, batch, 0)))
-  testing.assert_step_specs(step.make_train_step(model, objective, TX, 10), spec, batch)
+  testing.assert_step_specs(step.make_train_step(model, objective, TX, num_steps=30), spec, batch)
 
 
 def test_a_step_is_the_optimizer_on_the_mean_loss(train_step, first, batch):
   def mean_loss(params):
-    (total, weight), _ = compute_loss(
-      OBJECTIVE, Linear().apply({"params": params}, batch), batch, 0.0
-    )
+    output = Linear().apply({"params": params}, batch)
+    (total, weight), _ = compute_loss(OBJECTIVE, output, batch, PROGRESS)
     return total / weight
 
   grads = jax.jit(jax.grad(mean_loss))(first.params)
@@ -98,11 +99,122 @@ def test_a_batch_of_padding_alone_gives_no_nan(train_step, first, batch):
   assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(after.params))
 
 
+@pytest.fixture(scope="module")
+def uneven(batch):
+  """The microbatches of it have other weights; one has none at all."""
+  rows = testing.random_batch(rows=8, window=2, teachers=1)
+  weight = np.ones((8, 2), np.float32)
+  weight[1::4], weight[[0, 2, 4], 1] = 0.0, 0.0
+  return rows.replace(weight=jnp.asarray(weight))
+
+
+def _accumulated(model, num_microbatches, **options):
+  return jax.jit(
+    step.make_train_step(model, OBJECTIVE, TX, num_steps=30, accumulate=num_microbatches, **options)
+  )
+
+
+@pytest.mark.parametrize("num_microbatches", [2, 4, 8])
+def test_microbatches_of_any_weight_make_the_step_of_the_batch(
+  one_device, train_step, first, uneven, num_microbatches
+):
+  weights = np.asarray(step.cut(uneven, num_microbatches).weight.sum((1, 2)))
+  assert len(set(weights)) > 1
+  whole, metrics = train_step(first, uneven)
+  cut, cut_metrics = _accumulated(Linear(), num_microbatches)(first, uneven)
+  close = lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-7)  # noqa: E731
+  jax.tree.map(close, cut, whole)
+  jax.tree.map(close, cut_metrics, metrics)
+  assert cut_metrics["loss"][1] == uneven.weight.sum()
+
+
+def test_microbatches_of_padding_alone_give_no_nan(one_device, first, batch):
+  padding = batch.replace(weight=jnp.zeros_like(batch.weight), targets=batch.targets * jnp.nan)
+  after, metrics = _accumulated(Linear(), 2)(first, padding)
+  assert metrics["grad_norm"][0] == 0
+  assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(after.params))
+
+
+def test_no_row_moves_to_another_device():
+  mesh = sharding.build_mesh(sharding.MeshConfig(data=4, fsdp=2))
+  rows = sharding.batch_sharding(mesh, sharding.LogicalRules())
+  with sharding.use_mesh(mesh):
+    batch = sharding.to_global(
+      jax.device_get(testing.random_batch(rows=32)), mesh, sharding.LogicalRules()
+    )
+    compiled = jax.jit(lambda b: step.cut(b, 2), in_shardings=rows).lower(batch).compile()
+    assert "all-" not in compiled.as_text()
+    assert "permute" not in compiled.as_text()
+    examples = compiled(batch).example
+  assert examples.tolist() == [list(range(0, 32, 2)), list(range(1, 32, 2))]
+  assert {shard.data.shape for shard in examples.addressable_shards} == {(2, 2)}
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_sums_over_steps_are_in_float32(one_device, batch, accumulate):
+  """Where the parameters and their gradients are in bfloat16."""
+  params = {"kernel": jnp.ones((2, 5, 3), jnp.bfloat16), "bias": jnp.zeros((2, 5), jnp.bfloat16)}
+  before = state.start_from(params, TX, with_ema=True)
+  train_step = step.make_train_step(
+    Linear(), OBJECTIVE, TX, num_steps=30, accumulate=accumulate, ema_decay=0.9
+  )
+  testing.assert_step_specs(train_step, before, batch)
+  moments = before.opt_state[1][0]
+  kept = jax.tree.leaves((moments.mu, moments.nu, before.ema))
+  assert {leaf.dtype for leaf in kept} == {jnp.dtype("float32")}
+  scans = [e for e in jax.make_jaxpr(train_step)(before, batch).eqns if e.primitive.name == "scan"]
+  sums = [v.aval for e in scans for v in e.outvars]
+  assert len(scans) == accumulate - 1
+  assert {aval.dtype for aval in sums} <= {jnp.dtype("float32")}
+  used = state.used_params(before)
+  assert {leaf.dtype for leaf in jax.tree.leaves(used)} == {jnp.dtype("bfloat16")}
+
+
+def test_the_running_mean_starts_without_bias(first, batch):
+  """Against Σ_i d^(n-i) p_i / Σ_i d^(n-i), the parameters before the first step left out."""
+  train_step = jax.jit(step.make_train_step(Linear(), OBJECTIVE, TX, num_steps=30, ema_decay=0.9))
+  current = first.replace(step=jnp.zeros((), jnp.int32), ema=first.params)
+  seen = []
+  for _ in range(5):
+    current, _ = train_step(current, batch)
+    seen.append(np.asarray(current.params["kernel"], np.float64))
+    powers = 0.9 ** np.arange(len(seen))[::-1]
+    expected = np.tensordot(powers / powers.sum(), np.stack(seen), 1)
+    np.testing.assert_allclose(current.ema["kernel"], expected, rtol=1e-5, atol=1e-6)
+  assert np.abs(seen[-1] - expected).max() > 0.1
+  np.testing.assert_array_equal(state.used_params(current)["kernel"], current.ema["kernel"])
+
+
+@pytest.mark.parametrize("decay", [0.5, 0.9999])
+def test_the_rate_of_the_running_mean(decay):
+  rates = [float(step.ema_rate(decay, jnp.asarray(n))) for n in (1, 2, 1000, 10**6)]
+  expected = [(1 - decay) / (1 - decay**n) for n in (1, 2, 1000, 10**6)]
+  np.testing.assert_allclose(rates, expected, rtol=1e-5)
+
+
+def test_frozen_parameters_stay_and_have_no_state(first, batch):
+  freeze = ("bias",)
+  before = state.start_from(first.params, TX, freeze=freeze, with_ema=True)
+  before = before.replace(
+    opt_state=optax.tree_utils.tree_set(before.opt_state, count=jnp.ones((), jnp.int32))
+  )
+  train_step = step.make_train_step(
+    Linear(), OBJECTIVE, TX, num_steps=30, freeze=freeze, ema_decay=0.9
+  )
+  after, metrics = jax.jit(train_step)(before, batch)
+  np.testing.assert_array_equal(after.params["bias"], first.params["bias"])
+  assert jnp.abs(after.params["kernel"] - first.params["kernel"]).max() > 0.1
+  assert set(after.ema) == set(after.opt_state[1][0].mu) == {"kernel"}
+  assert set(state.used_params(after)) == {"kernel", "bias"}
+  _, everything = step.make_train_step(Linear(), OBJECTIVE, TX, num_steps=30)(first, batch)
+  assert metrics["grad_norm"][0] < everything["grad_norm"][0]
+
+
 def test_evaluation_is_the_cross_entropy_without_teachers(first, batch):
   metrics = step.make_eval_step(Linear(), OBJECTIVE)(first.params, batch)
   output = Linear().apply({"params": first.params}, batch)
   labels_only = ObjectiveConfig(1.0, (1.0, 1.0), ())
-  (total, weight), _ = compute_loss(labels_only, output, batch.replace(teachers=()))
-  assert abs(compute_loss(OBJECTIVE, output, batch)[0][0] - total) > 0.1
+  (total, weight), _ = compute_loss(labels_only, output, batch.replace(teachers=()), PROGRESS)
+  assert abs(compute_loss(OBJECTIVE, output, batch, PROGRESS)[0][0] - total) > 0.1
   np.testing.assert_allclose(metrics["loss"], (total, weight), rtol=1e-5)
   assert set(metrics) == {"loss", "ce"}

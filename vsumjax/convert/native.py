@@ -78,7 +78,7 @@ def open_workdir(path: Path) -> Weights:
   """
   if not (path / "FINISHED.json").exists():
     raise InputError(f"{path}: training has not finished there (FINISHED.json is missing)")
-  step = sidecar.read_json(path / "FINISHED.json").get("step")
+  finished = sidecar.read_json(path / "FINISHED.json")
   values = sidecar.read_json(path / "config.json")
   config = weights.config_from_dict(values.get("model"), str(path / "config.json"))
   tokenizer = load_tokenizer(path / "tokenizer.model")
@@ -95,7 +95,8 @@ def open_workdir(path: Path) -> Weights:
     prompt=dataclasses.asdict(prompt_config),
     prompt_digest=prompt.prompt_digest(prompt_config, tokenizer),
   )
-  found = _open_orbax(path / "checkpoints" / str(step) / "state", "params")
+  folder = path / finished.get("folder", "checkpoints") / str(finished.get("step"))
+  found = _open_orbax(folder / "state", "params")
   found, config = merging.merged(found, config)
   files = {"tokenizer.model": path / "tokenizer.model"}
   return weights.check(Weights(config, found, facts, files, str(path)))

@@ -11,13 +11,14 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grain
 import numpy as np
 from absl import flags
 
+from vsumjax.data.answers import with_text
 from vsumjax.data.augment import Augmentation, AugmentConfig
 from vsumjax.data.order import GlobalOrder, MixedOrder
 from vsumjax.data.reading import INPUTS
@@ -25,7 +26,7 @@ from vsumjax.data.sets import DataSet
 from vsumjax.data.store import BusyError
 from vsumjax.data.windows import GIB, PADDING_EXAMPLE, WindowSource
 from vsumjax.processes import end_with_parent
-from vsumjax.types import Batch, InputError, TeacherTargets
+from vsumjax.types import Batch, InputError, TeacherTargets, TokenTargets
 
 _MOST_WEIGHT = 10_000  # rows of the block in which proportions are exact
 
@@ -192,15 +193,34 @@ class _BatchSource:
         if row not in made:
           with contextlib.suppress(BusyError):
             made[row] = self._row(example, change, wait)
-    rows = [made[row] for row in range(len(examples))]
-    batch = {name: np.stack([row[name] for row in rows]) for name in rows[0] if name != "teachers"}
-    teachers = zip(*(row["teachers"] for row in rows), strict=True)
-    return batch | {"teachers": tuple(np.stack(logits) for logits in teachers)}
+    return _stack([made[row] for row in range(len(examples))])
 
   def _row(self, example: int, change: Augmentation | None, wait: bool) -> dict[str, Any]:
     if example == PADDING_EXAMPLE:
       return self._source.padding()
     return self._source.example(example, change, wait=wait)
+
+
+def _stack(rows: Sequence[Any]) -> Any:
+  """Arrays stacked within the dicts and tuples that they lie in, which are alike in all rows."""
+  first = rows[0]
+  if isinstance(first, dict):
+    return {name: _stack([row[name] for row in rows]) for name in first}
+  if isinstance(first, tuple):
+    return tuple(_stack(column) for column in zip(*rows, strict=True))
+  return np.stack(rows)
+
+
+def _batch_of(fields: dict[str, Any]) -> Batch:
+  text = fields.pop("text", None)
+  teachers = tuple(
+    TeacherTargets(
+      said["score_logits"], TokenTargets(**said["tokens"]) if "tokens" in said else None
+    )
+    for said in fields.pop("teachers")
+  )
+  batch = Batch(**fields, teachers=teachers)
+  return batch if text is None else with_text(batch, text["ids"], text["length"])
 
 
 def _iterate(batches: _BatchSource, num_workers: int, num_threads: int) -> Iterator[Batch]:
@@ -214,8 +234,7 @@ def _iterate(batches: _BatchSource, num_workers: int, num_threads: int) -> Itera
   iterator = iter(dataset)
   try:
     for fields in iterator:
-      teachers = tuple(TeacherTargets(score_logits=logits) for logits in fields["teachers"])
-      yield Batch(**fields | {"teachers": teachers})
+      yield _batch_of(fields)
   finally:
     iterator.close()
 

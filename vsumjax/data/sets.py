@@ -45,6 +45,11 @@ class DataSets:
     if len(digests) > 1:
       self.digest = hashlib.blake2b(" ".join(digests).encode(), digest_size=16).hexdigest()
 
+  @property
+  def splits(self) -> frozenset[str]:
+    """The splits that any of the sets has."""
+    return frozenset(split for manifest in self._manifests for split in manifest.splits)
+
   def videos(self, split: str) -> tuple[Video, ...]:
     """The videos of a split, set after set. InputError if no set has it."""
     having = [manifest for manifest in self._manifests if split in manifest.splits]

@@ -7,10 +7,9 @@ A cache is a folder:
   shard-00001-of-00002.arrayrecord
   MANIFEST.json                     written last: identity, and size and digest of every shard
 
-A record is 16 bytes of header, the logits and, in a cache of texts, the text (little endian):
+A record is 16 bytes of header (little endian) and the answer as `token_records` codes it:
 
-  u8 record version | u8 kind | u16 N * C | u32 example | 8 bytes example key | f32[N * C] logits
-  kind 2, topk, and 3, sampled: the text part, as in `token_records`
+  u8 record version | u8 kind (1 score, 2 topk, 3 sampled) | u16 N * C | u32 example | 8 bytes key
 
 The key is `example_key` of the digest of all examples, so a record that was moved to another place,
 or made for other data, gives itself away. Shards appear whole, by renaming; a folder without
@@ -19,6 +18,7 @@ MANIFEST.json is unfinished and is not read.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -26,16 +26,14 @@ import os
 import pathlib
 import struct
 import threading
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import numpy as np
 from array_record.python import array_record_module
 
 from vsumjax import files
 from vsumjax.data import token_records
 from vsumjax.data.record_files import RecordFile, decode_versioned, require_whole, shard_name
-from vsumjax.data.token_records import CachedText
+from vsumjax.data.token_records import AnswerForm, CachedAnswer
 from vsumjax.types import InputError
 
 SCHEMA_VERSION = 2
@@ -96,16 +94,11 @@ class CacheIdentity:
     ):
       raise ValueError(f"a text needs tokens, entries, a temperature and a vocabulary: {self}")
 
-
-class CachedAnswer(NamedTuple):
-  """What a teacher says about an example.
-
-  score_logits: f32[N, C].
-  text: of y <= Y tokens, if the cache holds texts.
-  """
-
-  score_logits: np.ndarray
-  text: CachedText | None = None
+  @property
+  def form(self) -> AnswerForm:
+    """What its records have in common."""
+    shape = (self.window, self.num_classes)
+    return AnswerForm(shape, self.text_kind, self.text_tokens, self.text_entries, self.vocab_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +119,9 @@ class CacheWriter:
   """Writes the shards of a cache, in any order and from any number of processes.
 
   What is written stays: after a restart, `pending_shards` leaves the finished shards out.
+
+  Attributes:
+    folder: of the cache.
   """
 
   def __init__(self, folder: str | os.PathLike[str], identity: CacheIdentity, shard_size: int):
@@ -134,11 +130,11 @@ class CacheWriter:
     Raises:
       InputError: the folder holds a cache of another teacher, prompt, data or shard size.
     """
-    self._folder = pathlib.Path(folder)
+    self.folder = pathlib.Path(folder)
     self._identity = identity
     self._shards = _cut_shards(identity.num_examples, shard_size)
-    self._folder.mkdir(parents=True, exist_ok=True)
-    _claim(self._folder, identity, shard_size)
+    self.folder.mkdir(parents=True, exist_ok=True)
+    _claim(self.folder, identity, shard_size)
 
   def pending_shards(self, process_index: int = 0, process_count: int = 1) -> list[Shard]:
     """The shards this process has yet to write: every `process_count`-th one."""
@@ -157,19 +153,25 @@ class CacheWriter:
 
     Raises:
       ValueError: answers to other examples, of another shape, or with a value that is not finite.
-      RuntimeError, OSError: the disk is full or failing; the shard is then still pending.
+      OSError: the disk is full or failing; the shard is then still pending.
     """
     self._check(shard, keys, answers)
-    group_size = _TEXT_GROUP_SIZE if self._identity.text_kind else _GROUP_SIZE
-    with files.replacing_durably(self._path(shard)) as temporary:
-      options = _WRITER_OPTIONS.format(group_size)
+    options = _WRITER_OPTIONS.format(_TEXT_GROUP_SIZE if self._identity.text_kind else _GROUP_SIZE)
+    with _writing(self._path(shard)) as temporary:
       writer = array_record_module.ArrayRecordWriter(str(temporary), options)
-      for offset, (key, answer) in enumerate(zip(keys, answers, strict=True)):
-        writer.write(_encode_record(self._identity, shard.start + offset, key, answer))
+      for example, key, answer in zip(range(shard.start, shard.stop), keys, answers, strict=True):
+        writer.write(self._record(example, key, answer))
       writer.close()
 
+  def _record(self, example: int, key: bytes, answer: CachedAnswer) -> bytes:
+    try:
+      content = token_records.encode_answer(answer, self._identity.form)
+    except ValueError as error:
+      raise ValueError(f"example {example}: {error}") from None
+    return _header(self._identity, example, key) + content
+
   def _path(self, shard: Shard) -> pathlib.Path:
-    return self._folder / shard_name(shard.index, len(self._shards))
+    return self.folder / shard_name(shard.index, len(self._shards))
 
   def _check(self, shard: Shard, keys: Sequence[bytes], answers: Sequence[CachedAnswer]) -> None:
     digest = self._identity.examples_digest
@@ -205,12 +207,22 @@ def seal(folder: str | os.PathLike[str], identity: CacheIdentity, shard_size: in
   files.remove_leftovers(folder)
 
 
+def is_sealed(folder: str | os.PathLike[str]) -> bool:
+  """Whether a folder holds a finished cache, of whatever teacher."""
+  return (pathlib.Path(folder) / _MANIFEST_FILE).exists()
+
+
 class CacheReader:
   """A sealed cache, read at random: `reader[example]` is what the teacher says, a `CachedAnswer`.
 
   Opening compares the identity with what is expected and looks for every shard at its full size. A
   shard's digest is compared when it is first read, and every record says whether it is the example
   asked for. Safe in threads, and picklable.
+
+  Attributes:
+    identity: whose answers these are.
+    shards: all of them, in order.
+    num_bytes: of the shards together.
   """
 
   def __init__(self, folder: str | os.PathLike[str], expected: Mapping[str, str | int | float]):
@@ -228,11 +240,13 @@ class CacheReader:
     content = _load_json(self._folder / _MANIFEST_FILE)
     self.identity = CacheIdentity(**content["identity"])
     self.require(self._expected)
+    self._form = self.identity.form
     self._shard_size = content["shard_size"]
-    self._shards = _cut_shards(self.identity.num_examples, self._shard_size)
+    self.shards = _cut_shards(self.identity.num_examples, self._shard_size)
     self._entries = content["shards"]
     for entry in self._entries:
       require_whole(self._folder / entry["file"], entry["bytes"], _REMAKE)
+    self.num_bytes = sum(entry["bytes"] for entry in self._entries)
     self._open: dict[int, RecordFile] = {}
     self._lock = threading.Lock()
 
@@ -243,10 +257,18 @@ class CacheReader:
     """InputError if the shard's bytes changed or the record is another example's."""
     if not 0 <= example < len(self):
       raise IndexError(f"example {example} of a cache of {len(self)}")
-    index, row = divmod(int(example), self._shard_size)
+    index, row = divmod(example, self._shard_size)
     record = self._shard_reader(index).read_bytes(row, row + 1)[0]
-    path = self._folder / self._entries[index]["file"]
-    return _decode_record(path, record, self.identity, int(example))
+    key = example_key(self.identity.examples_digest, example)
+    if record[: _HEADER.size] != _header(self.identity, example, key):
+      raise self._broken(index, f"it holds no record of example {example}")
+    try:
+      return token_records.decode_answer(record[_HEADER.size :], self._form)
+    except ValueError as error:
+      raise self._broken(index, f"the record of example {example}: {error}") from None
+
+  def _broken(self, index: int, reason: str) -> InputError:
+    return InputError(f"{self._folder / self._entries[index]['file']}: {reason}; {_REMAKE}")
 
   def _shard_reader(self, index: int) -> RecordFile:
     reader = self._open.get(index)
@@ -254,8 +276,10 @@ class CacheReader:
       with self._lock:
         if index not in self._open:
           path = self._folder / self._entries[index]["file"]
-          _require_digest(path, self._entries[index]["digest"])
-          opened, shard = RecordFile(path, _REMAKE), self._shards[index]
+          found, digest = files.file_digest(path), self._entries[index]["digest"]
+          if found != digest:
+            raise self._broken(index, f"the content changed (digest {found}, was {digest})")
+          opened, shard = RecordFile(path, _REMAKE), self.shards[index]
           opened.require_length(shard.stop - shard.start)
           self._open[index] = opened
         reader = self._open[index]
@@ -269,7 +293,9 @@ class CacheReader:
     return CacheReader, (self._folder, self._expected)
 
 
-def verify(folder: str | os.PathLike[str]) -> None:
+def verify(
+  folder: str | os.PathLike[str], on_progress: Callable[[int, int], None] = lambda done, total: None
+) -> None:
   """Reads a whole cache back and compares every size, digest and record.
 
   Raises:
@@ -278,6 +304,7 @@ def verify(folder: str | os.PathLike[str]) -> None:
   reader = CacheReader(folder, {})
   for example in range(len(reader)):
     reader[example]
+    on_progress(example + 1, len(reader))
 
 
 def _cut_shards(num_examples: int, shard_size: int) -> list[Shard]:
@@ -287,64 +314,9 @@ def _cut_shards(num_examples: int, shard_size: int) -> list[Shard]:
   return [Shard(k, s, min(s + shard_size, num_examples)) for k, s in enumerate(starts)]
 
 
-def _encode_record(
-  identity: CacheIdentity, example: int, key: bytes, answer: CachedAnswer
-) -> bytes:
-  logits_NC, text = answer.score_logits, answer.text
-  shape = (identity.window, identity.num_classes)
-  if logits_NC.shape != shape:
-    raise ValueError(f"example {example} has logits {logits_NC.shape}, not {shape}")
-  if not np.isfinite(logits_NC).all():
-    raise ValueError(f"the teacher's logits of example {example} are not finite")
-  record = _header(identity, example, key) + logits_NC.astype("<f4").tobytes()
-  if (text is not None) != bool(identity.text_kind):
-    raise ValueError(f"example {example}: text_kind is {identity.text_kind!r}, the text is {text}")
-  if text is None:
-    return record
-  y, J = text.ids.shape
-  if y > identity.text_tokens or identity.text_entries != J:
-    raise ValueError(f"the text of example {example} has {y} tokens with {J} entries")
-  if max(text.tokens.max(initial=0), text.ids.max(initial=0)) >= identity.vocab_size:
-    raise ValueError(f"the text of example {example} has an id beyond the vocabulary")
-  return record + token_records.encode_text(text, identity.text_kind)
-
-
-def _decode_record(
-  path: pathlib.Path, record: bytes, identity: CacheIdentity, example: int
-) -> CachedAnswer:
-  key = example_key(identity.examples_digest, example)
-  if record[: _HEADER.size] != _header(identity, example, key):
-    raise InputError(f"{path}: holds no record of example {example}; {_REMAKE}")
-  window, num_classes = identity.window, identity.num_classes
-  end = _HEADER.size + 4 * window * num_classes
-  try:
-    logits = np.frombuffer(record[:end], "<f4", offset=_HEADER.size).astype(np.float32)
-    return CachedAnswer(logits.reshape(window, num_classes), _decode_rest(record[end:], identity))
-  except ValueError as error:
-    raise InputError(
-      f"{path}: the record of example {example} is broken: {error}; {_REMAKE}"
-    ) from None
-
-
-def _decode_rest(rest: bytes, identity: CacheIdentity) -> CachedText | None:
-  if identity.text_kind:
-    return token_records.decode_text(
-      rest, identity.text_kind, identity.text_entries, identity.vocab_size
-    )
-  if rest:
-    raise ValueError(f"{len(rest)} bytes too many")
-  return None
-
-
 def _header(identity: CacheIdentity, example: int, key: bytes) -> bytes:
   size = identity.window * identity.num_classes
   return _HEADER.pack(_RECORD_VERSION, _RECORD_KINDS[identity.text_kind], size, example, key)
-
-
-def _require_digest(path: pathlib.Path, digest: str) -> None:
-  found = files.file_digest(path)
-  if found != digest:
-    raise InputError(f"{path}: the content changed (digest {found}, was {digest}); {_REMAKE}")
 
 
 def _require_same(
@@ -361,11 +333,7 @@ def _require_same(
 
 
 def _identity_content(identity: CacheIdentity, shard_size: int) -> dict:
-  return {
-    "schema_version": SCHEMA_VERSION,
-    "shard_size": shard_size,
-    "identity": dataclasses.asdict(identity),
-  }
+  return {"shard_size": shard_size, "identity": dataclasses.asdict(identity)}
 
 
 def _claim(folder: pathlib.Path, identity: CacheIdentity, shard_size: int) -> None:
@@ -385,9 +353,28 @@ def _load_json(path: pathlib.Path) -> dict:
     raise InputError(
       f"{path.parent}: not a finished teacher cache: {path.name} is missing; let the teacher finish"
     ) from error
-  return decode_versioned(path, data, SCHEMA_VERSION, "make the cache again")
+  content = decode_versioned(path, data, SCHEMA_VERSION, "make the cache again")
+  if content.pop("digest", None) != _content_digest(content):
+    raise InputError(f"{path}: the content changed; delete it, and the same command goes on")
+  return content
 
 
 def _write_json(path: pathlib.Path, content: Mapping[str, object]) -> None:
-  with files.replacing_durably(path) as temporary:
+  content = {"schema_version": SCHEMA_VERSION, **content, "digest": _content_digest(content)}
+  with _writing(path) as temporary:
     temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _content_digest(content: Mapping[str, object]) -> str:
+  return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+@contextlib.contextmanager
+def _writing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  try:
+    with files.replacing_durably(path) as temporary:
+      yield temporary
+  except (OSError, RuntimeError) as error:  # ArrayRecord's are RuntimeErrors
+    raise OSError(
+      f"{path}: cannot be written: {error}; what is finished stays, and the same command goes on"
+    ) from error

@@ -1,4 +1,4 @@
-"""What a teacher says about the tokens of a text: made from its logits, and coded in few bytes.
+"""What a teacher says about an example: entries made from its logits, all coded in few bytes.
 
 Two kinds of entries stand for the distribution over a vocabulary of V tokens, both at the cache's
 temperature T, that is for softmax(logits / T):
@@ -10,8 +10,9 @@ temperature T, that is for softmax(logits / T):
 
 Logsumexp and entropy are exact in both: of all V logits, computed in float32 with sums in float64.
 
-The text part of a record (little endian; y tokens, U distinct ids in all of a `sampled` text):
+An answer (little endian; y tokens of a text, U distinct ids in all of a `sampled` one):
 
+  f32[N * C] score logits, and with a text:
   u16 y | f32[y] logsumexp | f32[y] entropy | ids[y] tokens
   topk:    ids[y * J], likeliest first | f16[y * J] log probabilities
   sampled: ids[U], ascending in a token | (J - 1) * y bits of counts
@@ -64,6 +65,34 @@ class CachedText(NamedTuple):
   values: np.ndarray
   logsumexp: np.ndarray
   entropy: np.ndarray
+
+
+class CachedAnswer(NamedTuple):
+  """What a teacher says about an example.
+
+  score_logits: f32[N, C].
+  text: of y <= Y tokens, if the cache holds texts.
+  """
+
+  score_logits: np.ndarray
+  text: CachedText | None = None
+
+
+class AnswerForm(NamedTuple):
+  """What all answers of a cache have in common.
+
+  shape: (N, C) of the score logits.
+  text_kind: one of `KINDS`, "" without text.
+  text_tokens: Y.
+  text_entries: J.
+  vocab_size: V.
+  """
+
+  shape: tuple[int, int]
+  text_kind: str
+  text_tokens: int
+  text_entries: int
+  vocab_size: int
 
 
 def top_entries(logits_yV: np.ndarray, num_entries: int, temperature: float) -> Entries:
@@ -180,43 +209,70 @@ def _draw(weights_V: np.ndarray, uniform_J: np.ndarray) -> np.ndarray:
   return starts[block_J] + (within <= rest_J[:, None]).sum(axis=1)
 
 
-def encode_text(text: CachedText, kind: str) -> bytes:
-  """The text part of a record.
+def encode_answer(answer: CachedAnswer, form: AnswerForm) -> bytes:
+  """The bytes of an answer.
 
   Raises:
-    ValueError: arrays that do not fit each other, ids beyond 18 bits, shares that are not of J
-      draws, or logsumexp and entropy that are not finite.
+    ValueError: logits that are not finite, a text too many or too few, arrays of other shapes, ids
+      beyond the vocabulary, or shares that are not of J draws.
   """
-  y, J = text.ids.shape
-  tokens = np.asarray(text.tokens)
-  if y > MAX_TOKENS or not (
-    text.values.shape == (y, J)
-    and tokens.shape == text.logsumexp.shape == text.entropy.shape == (y,)
-  ):
-    raise ValueError(f"a text of {y} tokens with arrays {[np.shape(each) for each in text]}")
-  exact = np.stack([text.logsumexp, text.entropy]).astype("<f4")
-  if not np.isfinite(exact).all():
-    raise ValueError("logsumexp or entropy of a text is not finite")
-  entries = _encode_top(text) if kind == TOPK else _encode_draws(text)
-  return _LENGTH.pack(y) + exact.tobytes() + _pack_ids(tokens) + entries
+  logits_NC, text = answer
+  if logits_NC.shape != form.shape or not np.isfinite(logits_NC).all():
+    raise ValueError(f"its logits are not finite or not of shape {form.shape}")
+  if (text is not None) != bool(form.text_kind):
+    raise ValueError(f"text_kind is {form.text_kind!r}, and the text is {text}")
+  logits = logits_NC.astype("<f4").tobytes()
+  return logits if text is None else logits + _encode_text(text, form)
 
 
-def decode_text(data: bytes, kind: str, num_entries: int, vocab_size: int) -> CachedText:
-  """What `encode_text` was given; log probabilities as float16 keeps them.
+def decode_answer(data: bytes, form: AnswerForm) -> CachedAnswer:
+  """What `encode_answer` was given; log probabilities as float16 keeps them.
 
   Raises:
     ValueError: too few or too many bytes, or an id beyond the vocabulary.
   """
+  size = 4 * form.shape[0] * form.shape[1]
+  logits_NC = np.frombuffer(data[:size], "<f4").reshape(form.shape).astype(np.float32)
+  if form.text_kind:
+    return CachedAnswer(logits_NC, _decode_text(data[size:], form))
+  if len(data) > size:
+    raise ValueError(f"{len(data) - size} bytes too many")
+  return CachedAnswer(logits_NC)
+
+
+def _encode_text(text: CachedText, form: AnswerForm) -> bytes:
+  y, J = len(text.tokens), form.text_entries
+  shapes = [array.shape for array in text]
+  if y > form.text_tokens or shapes != [(y,), (y, J), (y, J), (y,), (y,)]:
+    raise ValueError(
+      f"its text has arrays {shapes}, where Y is {form.text_tokens} and J is {form.text_entries}"
+    )
+  _require_ids(text, form.vocab_size)
+  exact = np.stack([text.logsumexp, text.entropy]).astype("<f4")
+  if not np.isfinite(exact).all():
+    raise ValueError("logsumexp or entropy of its text is not finite")
+  entries = _encode_top(text) if form.text_kind == TOPK else _encode_draws(text)
+  return _LENGTH.pack(y) + exact.tobytes() + _pack_ids(text.tokens) + entries
+
+
+def _decode_text(data: bytes, form: AnswerForm) -> CachedText:
   reader = _Bytes(data)
   y = int(reader.take("<u2", 1)[0])
   logsumexp, entropy = reader.take("<f4", 2 * y).reshape(2, y).astype(np.float32)
   tokens = reader.ids(y)
-  ids, values = (_decode_top if kind == TOPK else _decode_draws)(reader, y, num_entries)
+  decode = _decode_top if form.text_kind == TOPK else _decode_draws
+  text = CachedText(tokens, *decode(reader, y, form.text_entries), logsumexp, entropy)
   if reader.num_left:
     raise ValueError(f"{reader.num_left} bytes too many")
-  if max(tokens.max(initial=0), ids.max(initial=0)) >= vocab_size:
-    raise ValueError(f"an id beyond the vocabulary of {vocab_size}")
-  return CachedText(tokens, ids, values, logsumexp, entropy)
+  _require_ids(text, form.vocab_size)
+  return text
+
+
+def _require_ids(text: CachedText, vocab_size: int) -> None:
+  lowest = min(text.tokens.min(initial=0), text.ids.min(initial=0))
+  highest = max(text.tokens.max(initial=0), text.ids.max(initial=0))
+  if lowest < 0 or highest >= vocab_size:
+    raise ValueError(f"ids from {lowest} to {highest}, where the vocabulary has {vocab_size}")
 
 
 def _encode_top(text: CachedText) -> bytes:
@@ -263,8 +319,6 @@ def _decode_draws(reader: _Bytes, y: int, J: int) -> tuple[np.ndarray, np.ndarra
 
 
 def _pack_ids(ids: np.ndarray) -> bytes:
-  if ids.size and not 0 <= ids.min() <= ids.max() < MAX_VOCAB_SIZE:
-    raise ValueError(f"ids from {ids.min()} to {ids.max()} do not fit 18 bits")
   ids = ids.astype(np.uint32)
   high = np.pad((ids >> 16).astype(np.uint8), (0, -len(ids) % 4)).reshape(-1, 4)
   packed = high << np.arange(0, 8, 2, dtype=np.uint8)

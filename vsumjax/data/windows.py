@@ -14,7 +14,16 @@ from typing import Any
 import numpy as np
 
 from vsumjax import media
-from vsumjax.data import audio, augment, prompt, reading, records, segments, teacher_cache
+from vsumjax.data import (
+  answers,
+  audio,
+  augment,
+  prompt,
+  reading,
+  records,
+  segments,
+  teacher_cache,
+)
 from vsumjax.data.manifest import Video
 from vsumjax.data.store import DecodedStore
 from vsumjax.data.tokenizer import Tokenizer
@@ -30,10 +39,11 @@ _OPEN_SHARDS = 256  # each is an open file, of which systems allow 1,024 as a ru
 class WindowSource:
   """Random access to examples: windows of N consecutive segments, video after video.
 
-  `source[i]` is a dict with the fields of `types.Batch` without their batch axis; its `teachers`
-  are arrays of logits. The last window of a video may be partly empty. Prepared videos are read
-  from their shards. Others are decoded when first needed, in blocks that a store of bounded bytes
-  keeps for all processes that the source is pickled to; their length is bounded by nothing.
+  `source[i]` is a dict with the fields of `types.Batch` without their batch axis; `teachers` and
+  `text` are those of `answers.fields_of`. The last window of a video may be partly empty. Prepared
+  videos are read from their shards. Others are decoded when first needed, in blocks that a store of
+  bounded bytes keeps for all processes that the source is pickled to; their length is bounded by
+  nothing.
 
   `targets` says what `weight` means. With `histogram` or `hard` every video must have labels, and a
   segment weighs 1 where it exists and labels cover it. With `none`, for scoring and for teacher
@@ -56,6 +66,7 @@ class WindowSource:
     *,
     targets: str = "none",
     teachers: tuple[teacher_cache.CacheReader, ...] = (),
+    with_text: bool = False,
     without: frozenset[str] = frozenset(),
     time_shifts: int = 1,
     cache_bytes: int = GIB,
@@ -68,13 +79,14 @@ class WindowSource:
       tokenizer: of the prompt.
       targets: one of `TARGETS`.
       teachers: sealed caches of these very examples.
+      with_text: give the texts that they hold, too, and what they say about each token.
       without: `reading.INPUTS` the model is not given, as if the files lacked them.
       time_shifts: places around its own that an augmented frame may be taken from; odd.
       cache_bytes: bound of the store of decoded frames and texts.
 
     Raises:
       InputError: a file that cannot be read, a video without labels or without frames, shards
-        prepared for another prompt, a cache of other examples.
+        prepared for another prompt, a cache of other examples, caches of different texts.
     """
     _require_known("targets", [targets], TARGETS)
     _require_known("without", without, reading.INPUTS)
@@ -94,6 +106,7 @@ class WindowSource:
     self._teachers = tuple(teachers)
     for teacher in self._teachers:
       teacher.require(self._expected_of_teachers())
+    self._text_tokens = answers.require_same_texts(self._teachers) if with_text else 0
 
   def __len__(self) -> int:
     return int(self._first_example[-1])
@@ -122,8 +135,8 @@ class WindowSource:
       **_layout_fields(prompt.layout(self._config, self._tokenizer, title, texts)),
       "targets": targets_NC,
       "weight": weight_N,
-      "teachers": tuple(teacher[example].score_logits for teacher in self._teachers),
       "example": np.asarray(example, np.int32),
+      **self._answer_fields([teacher[example] for teacher in self._teachers]),
     }
 
   def padding(self) -> dict[str, Any]:
@@ -135,8 +148,8 @@ class WindowSource:
       **_layout_fields(prompt.layout(self._config, self._tokenizer, "", nothing)),
       "targets": np.zeros((window, num_classes), np.float32),
       "weight": np.zeros(window, np.float32),
-      "teachers": tuple(np.zeros((window, num_classes), np.float32) for _ in self._teachers),
       "example": np.asarray(PADDING_EXAMPLE, np.int32),
+      **self._answer_fields([answers.no_answer(teacher.identity) for teacher in self._teachers]),
     }
 
   def window(self, example: int) -> tuple[int, int]:
@@ -191,6 +204,9 @@ class WindowSource:
       frames, texts = found.read(first, stop, augmentation.shifts(stop - first))
       frames = augmentation.frames(frames)
     return _pad_to(frames, window), texts
+
+  def _answer_fields(self, said: Sequence[teacher_cache.CachedAnswer]) -> dict[str, Any]:
+    return answers.fields_of(said, self._text_tokens, self._tokenizer.pad_id)
 
   def _make_targets(self, kind: str) -> tuple[np.ndarray, ...]:
     """f32[n, C] for each video; none at all where labels are not asked for."""

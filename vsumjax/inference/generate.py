@@ -117,7 +117,7 @@ class Generator:
       body,
       self._choose(start, logits_BV, key),
     )
-    return loop.answer
+    return jax.tree.map(lambda x_B: sharding.constrain(x_B, "batch"), loop.answer)
 
   def _apply(self, params: Any, method: str, *args: Any) -> tuple[jax.Array, Any]:
     return self._model.apply({"params": params}, *args, method=method)

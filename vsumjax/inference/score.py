@@ -40,6 +40,17 @@ class Readout:
     return SegmentScores(score=score_N, exit=exits_N, span_s=self.span_s_N2)
 
 
+def _map_rows(change: Callable[[jax.Array, int], Any], output: StudentOutput) -> StudentOutput:
+  """`change(array, axis of its rows)` of every array."""
+  text_BYD = output.text_hidden
+  scores = jax.tree.map(lambda x_EB: change(x_EB, 1), output.replace(text_hidden=None))
+  return scores.replace(text_hidden=None if text_BYD is None else change(text_BYD, 0))
+
+
+def _on_batch_axes(x: jax.Array, axis: int) -> jax.Array:
+  return sharding.constrain(x, *[None] * axis, "batch")
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _forward(
   model: VideoSummaryStudent,
@@ -50,7 +61,8 @@ def _forward(
 ) -> StudentOutput:
   """Compiled once for all scorers of a process that share model, mesh and batch size."""
   with sharding.use_mesh(mesh, rules):
-    return model.apply({"params": params}, batch)
+    output = model.apply({"params": params}, batch)
+    return _map_rows(_on_batch_axes, output)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,16 +76,20 @@ class Scorer:
   batch_size: int
 
   def outputs(self, batches: Iterator[Batch]) -> Iterator[tuple[Batch, StudentOutput]]:
-    """Each host batch with its output on the host; the device is kept one batch ahead."""
+    """Each host batch with its output on the host; the device is kept one batch ahead.
+
+    With several processes each gives its rows and gets the output of these; all must give as many
+    batches.
+    """
     pending = None
     for batch in batches:
       on_device = sharding.to_global(batch, self.mesh, self.rules)
       output = _forward(self.model, self.mesh, self.rules, self.params, on_device)
       if pending is not None:
-        yield pending[0], jax.device_get(pending[1])
+        yield pending[0], _map_rows(sharding.local_rows, pending[1])
       pending = (batch, output)
     if pending is not None:
-      yield pending[0], jax.device_get(pending[1])
+      yield pending[0], _map_rows(sharding.local_rows, pending[1])
 
   def read(self, source: WindowSource, on_progress: OnProgress) -> list[Readout]:
     """Scores every segment of every video of the source, in its order."""

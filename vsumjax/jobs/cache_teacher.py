@@ -2,53 +2,71 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from vsumjax.data import pipeline, teacher_cache
-from vsumjax.data.windows import WindowSource
-from vsumjax.progress import progress
-from vsumjax.types import InputError
-from vsumjax.workdir import Student, load_student
+from vsumjax.data.teacher_cache import CachedAnswer, CacheWriter, Shard
+from vsumjax.data.windows import PADDING_EXAMPLE, WindowSource
+from vsumjax.jobs.cached_text import TextConfig, TextTeacher
+from vsumjax.jobs.together import gather, on_all, on_first, progress_on_first
+from vsumjax.types import Batch, StudentOutput
+from vsumjax.workdir import Student, load_finished, load_student
+
+_SHARDS, _LEAST, _MOST = 64, 1024, 8192
 
 
 def cache_teacher(
-  checkpoint: Path, out: Path, *, split: str = "", batch_size: int = 64, shard_size: int = 1024
+  checkpoint: Path,
+  out: Path,
+  *,
+  split: str = "",
+  batch_size: int = 64,
+  shard_size: int = 0,
+  text: TextConfig | None = None,
 ) -> Path:
   """Caches the teacher of workdir `checkpoint` over `split` (its training split by default).
 
-  Shards that are already there are kept, so an interrupted run goes on where it stopped.
+  Every process of a job writes shards of its own, and the first one seals. Shards that are already
+  there are kept, so an interrupted run goes on where it stopped. What is written does not depend on
+  the number of processes, only on the devices and on how many rows of a batch each has.
+
+  Args:
+    checkpoint: workdir of the teacher.
+    out: folder of the cache, which every process sees.
+    split: of the teacher's data.
+    batch_size: of all devices together.
+    shard_size: examples of a file, 0 for `default_shard_size`.
+    text: what is cached of texts beside the scores, if anything.
 
   Raises:
-    InputError: if `out` holds the cache of another teacher, prompt or data set.
+    InputError: `out` holds the cache of another teacher, prompt or data set, or another process of
+      the job failed.
+    OSError: the disk is full or failing; what is finished stays.
   """
-  if jax.process_count() > 1:
-    raise InputError("cache_teacher: runs on one process; start it on one host")
+  on_first(lambda: load_finished(checkpoint))  # which the first process may be about to write
   student = load_student(checkpoint)
-  data = student.experiment.config.data
-  source = student.experiment.source(split or data.train_split)
-  identity = _identity(student, source)
-  writer = teacher_cache.CacheWriter(out, identity, shard_size)
-  scorer = student.scorer(batch_size)
-  with progress(f"cache {out}") as update:
-    for shard in writer.pending_shards():
-      batches = pipeline.sequential_batches(
-        source, scorer.batch_size, start=shard.start, stop=shard.stop, num_threads=data.num_threads
-      )
-      logits_BNC = []
-      for batch, output in scorer.outputs(batches):
-        logits_BNC.append(output.logits[-1][batch.example >= 0])
-        update(shard.start + sum(map(len, logits_BNC)), len(source))
-      keys = [source.example_key(i) for i in range(shard.start, shard.stop)]
-      answers = [teacher_cache.CachedAnswer(logits_NC) for logits_NC in np.concatenate(logits_BNC)]
-      writer.write_shard(shard, keys, answers)
-  teacher_cache.seal(out, identity, shard_size)
+  source = student.experiment.source(split or student.experiment.config.data.train_split)
+  identity, texts = identity_of(student, source), None
+  if text is not None:
+    texts = TextTeacher(student, identity, text)
+    identity = texts.identity
+  shard_size = shard_size or default_shard_size(len(source))
+  open_writer = functools.partial(CacheWriter, out, identity, shard_size)
+  on_first(open_writer)
+  _write_pending(student, source, on_all(open_writer), shard_size, batch_size, texts)
+  on_first(lambda: teacher_cache.seal(out, identity, shard_size))
   return out
 
 
-def _identity(student: Student, source: WindowSource) -> teacher_cache.CacheIdentity:
+def identity_of(student: Student, source: WindowSource) -> teacher_cache.CacheIdentity:
+  """Of the cache of this teacher's scores of these examples."""
   experiment = student.experiment
   return teacher_cache.CacheIdentity(
     teacher_digest=student.params_digest,
@@ -59,3 +77,83 @@ def _identity(student: Student, source: WindowSource) -> teacher_cache.CacheIden
     window=experiment.config.prompt.window,
     num_classes=len(experiment.config.prompt.score_tokens),
   )
+
+
+def default_shard_size(num_examples: int) -> int:
+  """A 64th of the examples, but at least 1,024 and at most 8,192.
+
+  A file takes 64 KiB more than its records, and a shard is what a restart does again.
+  """
+  return min(max(-(-num_examples // _SHARDS), _LEAST), _MOST)
+
+
+def score_answers(batch: Batch, output: StudentOutput) -> list[CachedAnswer]:
+  """What the last exit says of each example of a host batch, without its padding rows."""
+  return [CachedAnswer(logits_NC) for logits_NC in output.logits[-1][batch.example >= 0]]
+
+
+def _write_pending(
+  student: Student,
+  source: WindowSource,
+  writer: CacheWriter,
+  shard_size: int,
+  batch_size: int,
+  texts: TextTeacher | None,
+) -> None:
+  """Asks the teacher and writes, shard after shard, in step with the other processes.
+
+  The forward pass is one program of all processes, and after a restart one of them may have fewer
+  shards left: it then feeds padding rows until the last is done.
+  """
+  data, scorer = student.experiment.config.data, student.scorer(batch_size)
+  num_rows = scorer.batch_size // jax.process_count()
+  pending = writer.pending_shards(jax.process_index(), jax.process_count())
+  batches_per_shard = -(-min(shard_size, len(source)) // num_rows)
+  examples_of = functools.partial(_examples, pending, num_rows, batches_per_shard)
+  num_pending = sum(shard.stop - shard.start for shard in pending)
+  num_batches, num_left = gather(_num_batches(pending, num_rows, batches_per_shard), num_pending)
+  if not num_batches.any():
+    return
+  batches = pipeline.batches_of(
+    source, examples_of, int(num_batches.max()), data.num_workers, data.num_threads
+  )
+  outputs = scorer.outputs(batches if texts is None else texts.with_texts(batches))
+  answers_of = score_answers if texts is None else texts.answers
+  finished = len(source) - int(num_left.sum())
+  with progress_on_first(f"cache {writer.folder}") as update, contextlib.closing(outputs):
+    for first in range(0, int(num_batches.max()), batches_per_shard):
+      answers: list[CachedAnswer] = []
+      for number, (batch, output) in enumerate(itertools.islice(outputs, batches_per_shard), first):
+        answers += answers_of(batch, output)
+        share = (number + 1) / num_batches.max()
+        update(finished + round(share * num_left.sum()), len(source))
+      shard = pending[first // batches_per_shard] if answers else None
+      on_all(functools.partial(_write, writer, source, shard, answers))
+
+
+def _write(
+  writer: CacheWriter, source: WindowSource, shard: Shard | None, answers: Sequence[CachedAnswer]
+) -> None:
+  if shard is not None:
+    keys = [source.example_key(example) for example in range(shard.start, shard.stop)]
+    writer.write_shard(shard, keys, answers)
+
+
+def _num_batches(pending: Sequence[Shard], num_rows: int, batches_per_shard: int) -> int:
+  """Every shard but the last of a cache is of full size."""
+  if not pending:
+    return 0
+  last = pending[-1]
+  return (len(pending) - 1) * batches_per_shard - (-(last.stop - last.start) // num_rows)
+
+
+def _examples(
+  pending: Sequence[Shard], num_rows: int, batches_per_shard: int, index: int
+) -> np.ndarray:
+  """The examples of this process's rows of batch `index`; a shard begins with a batch."""
+  number, batch = divmod(index, batches_per_shard)
+  if number >= len(pending):
+    return np.full(num_rows, PADDING_EXAMPLE)
+  shard = pending[number]
+  examples = shard.start + batch * num_rows + np.arange(num_rows)
+  return np.where(examples < shard.stop, examples, PADDING_EXAMPLE)

@@ -11,6 +11,7 @@ import rich.console
 import rich.rule
 
 from vsumjax.config import ChainConfig, ExperimentConfig, StageConfig, load_config
+from vsumjax.data import teacher_cache
 from vsumjax.experiment import Experiment, build_experiment
 from vsumjax.jobs.cache_teacher import cache_teacher
 from vsumjax.jobs.train import train
@@ -42,7 +43,17 @@ def run_chain(chain: ChainConfig, overrides: Mapping[str, str] | None = None) ->
     if stage.cache:
       done += 1
       heading(f"{done}/{parts} {stage.name}: its logits to {stage.cache}", started)
-      cache_teacher(Path(stage.workdir), Path(stage.cache))
+      if not _is_sealed(stage):
+        cache_teacher(Path(stage.workdir), Path(stage.cache))
+
+
+def _is_sealed(stage: StageConfig) -> bool:
+  """Whether the cache is finished, found out without the model; InputError if it is another's."""
+  if not teacher_cache.is_sealed(stage.cache):
+    return False
+  digest = load_finished(Path(stage.workdir))["params_digest"]
+  teacher_cache.CacheReader(stage.cache, {"teacher_digest": digest})
+  return True
 
 
 def check_stages(stages: Stages) -> None:

@@ -9,11 +9,24 @@ import jax
 from vsumjax.config import ExperimentConfig
 from vsumjax.progress import progress
 from vsumjax.run import run_training
+from vsumjax.training.goodput import Clock
 
 
-def train(config: ExperimentConfig, workdir: Path) -> Path:
-  """Trains in `workdir` until the config's last step; shows progress on the first process."""
+def train(config: ExperimentConfig, workdir: Path, *, profile: range = range(0)) -> Path:
+  """Trains in `workdir` until the config's last step.
+
+  The first process shows progress and, if there was anything to train, where the time went.
+
+  Args:
+    config: of the stage.
+    workdir: where it is kept.
+    profile: steps, counted from 1, of which `workdir/profile` gets a trace.
+  """
+  clock = Clock()
   if jax.process_index():
-    return run_training(config, workdir, lambda done, total, note: None)
+    return run_training(config, workdir, lambda *update: None, clock=clock, profile=profile)
   with progress(f"train {workdir}") as update:
-    return run_training(config, workdir, update)
+    run_training(config, workdir, update, clock=clock, profile=profile)
+  if clock.seconds()["steps"]:
+    clock.print_table()
+  return workdir

@@ -305,7 +305,15 @@ class Gemma(nn.Module):
 
   def logits(self, x: Float[Array, "*n D"]) -> Float[Array, "*n V"]:
     """What the LM head says after the last layer, of the whole vocabulary, in float32."""
-    return attention.soft_cap(self.embedder.decode(self.final_norm(x)), self.config.final_cap)
+    return self.head(self.final_norm(x))
+
+  def read_at(self, x_BTD: Float[Array, "B T D"], position_BY: Int[Array, "B Y"]) -> jax.Array:
+    """What the LM head reads after the last layer at some positions: f[B, Y, D]."""
+    return self.final_norm(jnp.take_along_axis(x_BTD, position_BY[:, :, None], axis=1))
+
+  def head(self, hidden: Float[Array, "*n D"]) -> Float[Array, "*n V"]:
+    """The LM head on what `read_at` gives: logits of the whole vocabulary, in float32."""
+    return attention.soft_cap(self.embedder.decode(hidden), self.config.final_cap)
 
   def logits_of(self, read_BND: jax.Array, ids: tuple[int, ...]) -> jax.Array:
     """What the LM head says of the tokens `ids` after the last layer: f32[B, N, len(ids)]."""

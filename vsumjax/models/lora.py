@@ -83,24 +83,6 @@ def is_new(path: tuple[str, ...]) -> bool:
   return is_adapter(path) or path[0] == "exits"
 
 
-def split(params: Any) -> tuple[Any, Any]:
-  """(trained, frozen) parts of the parameters, every leaf in one of them.
-
-  With adapters in the tree, these and the exits are trained; without, everything is.
-  """
-  flat = traverse_util.flatten_dict(params)
-  has_adapters = any(map(is_adapter, flat))
-  trained = {path: leaf for path, leaf in flat.items() if is_new(path) or not has_adapters}
-  frozen = {path: leaf for path, leaf in flat.items() if path not in trained}
-  return traverse_util.unflatten_dict(trained), traverse_util.unflatten_dict(frozen)
-
-
-def join(trained: Any, frozen: Any) -> Any:
-  """The parameters that `split` took apart."""
-  flat = traverse_util.flatten_dict(trained) | traverse_util.flatten_dict(frozen)
-  return traverse_util.unflatten_dict(flat)
-
-
 def cast_base(params: Any, dtype: str) -> Any:
   """Parameters with the base in `dtype`; what is new or quantised stays in its own."""
 

@@ -77,7 +77,7 @@ class VideoSummaryStudent(nn.Module):
     self.exits = exits.ExitHeads(c.llm.width, num_exits, num_classes, c.exits.prototypes)
 
   def __call__(self, batch: Batch) -> StudentOutput:
-    _, read_LBND = self.llm.read(
+    x_BTD, read_LBND = self.llm.read(
       self.embed(batch), batch.input_mask, batch.mask_ar, batch.score_pos
     )
     layers = jnp.asarray(self.config.exits.layers) - 1
@@ -90,6 +90,7 @@ class VideoSummaryStudent(nn.Module):
       logits=logits_EBNC,
       confidence=exits.confidence(logits_EBNC, cosine_EBNC),
       prototype_cosine=cosine_EBNC,
+      text_hidden=None if batch.text is None else self.llm.read_at(x_BTD, batch.text.position),
     )
 
   def embed(self, prompt: Prompt | Batch) -> jax.Array:
@@ -107,7 +108,9 @@ class VideoSummaryStudent(nn.Module):
     soft_BID = self.img(images).reshape(B, N * F * self.tokens_per_frame, -1)
     is_slot_BT = prompt.tokens == self.image_id
     index_BT = jnp.maximum(jnp.cumsum(is_slot_BT, axis=1) - 1, 0)
-    slot_BTD = jnp.take_along_axis(soft_BID, index_BT[:, :, None], axis=1)
+    # The id behind the last slot is a word that a model generated, of an embedding with more rows.
+    is_slot_BT &= index_BT < soft_BID.shape[1]
+    slot_BTD = jnp.take_along_axis(soft_BID, index_BT[:, :, None], axis=1, mode="clip")
     return jnp.where(is_slot_BT[:, :, None], slot_BTD, text_BTD)
 
   def hidden(self, prompt: Prompt | Batch) -> jax.Array:
@@ -119,6 +122,10 @@ class VideoSummaryStudent(nn.Module):
   def lm_logits(self, prompt: Prompt | Batch) -> jax.Array:
     """Next-token logits at every position, f32[B, T, V]: for short sequences and comparisons."""
     return self.llm.logits(self.hidden(prompt))
+
+  def text_logits(self, text_hidden: jax.Array) -> jax.Array:
+    """Logits f32[..., V] of `StudentOutput.text_hidden`, or of a part of it."""
+    return self.llm.head(text_hidden)
 
   def prefill(self, prompt: Prompt, num_slots: int) -> tuple[jax.Array, gemma.KVCache]:
     """Logits f32[B, V] after each row's last valid token, and a cache of `num_slots` tokens."""

@@ -1,13 +1,15 @@
 """Checkpoints by Orbax: {state, data, meta}, async and atomic.
 
 state  the TrainState
-data   where the data stream stands: {"step": 120}; the order is a function of the step
+data   where the data stream stands, as the order is a function of the step, and whether all that
+       was due at the step is done: {"step": 120, "is_evaluated": true}
 meta   what the run is: the flat config and the digests a resumed run must share
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,28 @@ from vsumjax.training.state import TrainState
 from vsumjax.types import InputError
 
 Meta = Mapping[str, Any]
+FOLDER = "checkpoints"
 
 
 class Checkpoints:
   """The checkpoints of one workdir, the newest `max_to_keep` of them."""
 
-  def __init__(self, workdir: Path, *, max_to_keep: int = 2, create: bool = True) -> None:
-    """create: make the folder if it is missing; False to read only."""
-    self.path = (workdir / "checkpoints").absolute()
+  def __init__(
+    self,
+    workdir: Path,
+    *,
+    folder: str = FOLDER,
+    max_to_keep: int | None = 2,
+    create: bool = True,
+  ) -> None:
+    """
+    Args:
+      workdir: of the run.
+      folder: in it.
+      max_to_keep: None keeps all.
+      create: make the folder if it is missing; False to read only.
+    """
+    self.path = (workdir / folder).absolute()
     self._manager = ocp.CheckpointManager(
       self.path,
       options=ocp.CheckpointManagerOptions(max_to_keep=max_to_keep, create=create),
@@ -40,25 +56,50 @@ class Checkpoints:
   def latest_step(self) -> int | None:
     return self._manager.latest_step()
 
-  def save(self, state: TrainState, step: int, meta: Meta) -> None:
+  def steps(self) -> list[int]:
+    return sorted(self._manager.all_steps())
+
+  def save(self, state: Any, step: int, meta: Meta, *, is_evaluated: bool = True) -> None:
     """Starts an async save. Orbax copies the state to the host before this returns, so the next
-    step may take it as its own (donate it)."""
+    step may take it as its own (donate it).
+
+    Raises:
+      OSError: if the save before this one failed, or this one at once.
+    """
     # Orbax copies by what JAX takes for an implicit transfer, which the loop forbids.
-    with jax.transfer_guard_device_to_host("allow"):
+    with jax.transfer_guard_device_to_host("allow"), self._told_in_one_line():
       self._manager.save(
         step,
         args=ocp.args.Composite(
           state=ocp.args.StandardSave(state),
-          data=ocp.args.JsonSave({"step": step}),
+          data=ocp.args.JsonSave({"step": step, "is_evaluated": is_evaluated}),
           meta=ocp.args.JsonSave(dict(meta)),
         ),
+        # Else Orbax asks by itself whether the process is to end; see `stopping`.
+        force=True,
       )
+
+  def wait(self) -> None:
+    """Until the running save is on the disk; OSError if it failed."""
+    with self._told_in_one_line():
+      self._manager.wait_until_finished()
+
+  def delete(self, step: int) -> None:
+    self._manager.delete(step)
 
   def load_meta(self, step: int) -> dict[str, Any]:
     """Raises InputError if there is no checkpoint of that step."""
     if step not in self._manager.all_steps():
       raise InputError(f"{self.path}/{step}: no such checkpoint; train again in another folder")
-    return self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+    return self._load_json(step, "meta")
+
+  def is_evaluated(self, step: int) -> bool:
+    """Whether the evaluation that was due at that step was done before it was saved."""
+    return self._load_json(step, "data")["is_evaluated"]
+
+  def _load_json(self, step: int, item: str) -> dict[str, Any]:
+    args = ocp.args.Composite(**{item: ocp.args.JsonRestore()})
+    return self._manager.restore(step, args=args)[item]
 
   def restore(self, step: int, abstract: TrainState) -> TrainState:
     """The state at `step`, each leaf into the sharding of `abstract`.
@@ -94,8 +135,23 @@ class Checkpoints:
     return restored["params"]
 
   def close(self) -> None:
-    """Waits for the running save and closes."""
-    self._manager.close()
+    """Waits for the running save and closes; OSError if it failed."""
+    with self._told_in_one_line():
+      self._manager.close()
+
+  @contextlib.contextmanager
+  def _told_in_one_line(self) -> Iterator[None]:
+    """What the disk refuses reaches us as errors of many kinds and lines."""
+    try:
+      yield
+    except (OSError, ValueError, RuntimeError) as error:
+      reason = " ".join(str(error).split())
+      if "No space left" in reason:
+        reason = "no space left on the disk"
+      raise OSError(
+        f"{self.path}: a checkpoint cannot be written: {reason[:300]}; what was saved before is "
+        "kept, and the same command goes on from it"
+      ) from error
 
   def _check_leaves(self, step: int, abstract: Any, prefix: str) -> None:
     tree = self._manager.item_metadata(step).state.tree

@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from vsumjax import sharding
+from vsumjax import sharding, stopping
 from vsumjax.training import checkpoints, metrics
-from vsumjax.training.state import TrainState
+from vsumjax.training.goodput import Clock
+from vsumjax.training.profiling import Profiler
+from vsumjax.training.report import OnProgress, Report
+from vsumjax.training.selection import Selection
+from vsumjax.training.state import TrainState, used_params
 from vsumjax.types import Batch, InputError
-
-OnProgress = Callable[[int, int, str], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-  """num_steps: in all. batch_size: windows in a global batch. *_every: in steps."""
+  """How long, how large, how often.
+
+  num_steps: in all.
+  batch_size: windows in a global batch.
+  checkpoint_every, eval_every, log_every: in steps.
+  accumulate: microbatches a batch is cut into, to need the memory of one of them only.
+  ema_decay: of a running mean of the parameters, which is then what is evaluated and used; 0 keeps
+    none.
+  keep_best: a metric of the evaluations, as "validation/ce": the parameters with its lowest value
+    are what the finished run is used with; "" uses the last ones.
+  """
 
   num_steps: int
   batch_size: int
@@ -30,12 +41,21 @@ class TrainConfig:
   checkpoint_every: int
   eval_every: int
   log_every: int
+  accumulate: int = 1
+  ema_decay: float = 0.0
+  keep_best: str = ""
 
   def __post_init__(self) -> None:
     for field in dataclasses.fields(self):
       value, least = getattr(self, field.name), 0 if field.name == "seed" else 1
-      if value < least:
+      if field.type == "int" and value < least:
         raise InputError(f"train.{field.name}: {value} is less than {least}")
+    if not 0 <= self.ema_decay < 1:
+      raise InputError(f"train.ema_decay: {self.ema_decay} is not in 0 .. 1, 1 left out")
+    if self.batch_size % self.accumulate:
+      raise InputError(
+        f"train.accumulate: {self.accumulate} does not divide train.batch_size, {self.batch_size}"
+      )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +67,7 @@ class Run:
   eval_step: jitted (params, batch) -> metrics.
   train_batches: start step -> host batches of this process from there on.
   eval_batches: () -> host batches of the validation split, each example once.
+  describe: words for examples of the training split, by their numbers.
   meta: what a resumed run must share; see `check_meta`.
   """
 
@@ -58,63 +79,200 @@ class Run:
   train_step: Callable[[TrainState, Batch], tuple[TrainState, Any]]
   eval_step: Callable[[Any, Batch], Any]
   train_batches: Callable[[int], Generator[Batch, None, None]]
-  eval_batches: Callable[[], Iterator[Batch]]
+  eval_batches: Callable[[], Generator[Batch, None, None]]
+  describe: Callable[[Sequence[int]], str]
   meta: Mapping[str, Any]
 
 
-def train(run: Run, workdir: Path, on_progress: OnProgress) -> TrainState:
+def train(
+  run: Run,
+  workdir: Path,
+  on_progress: OnProgress,
+  *,
+  clock: Clock | None = None,
+  profile: range = range(0),
+) -> TrainState:
   """Trains to `num_steps`, resuming from the newest checkpoint of `workdir` if there is one.
+
+  Args:
+    run: what to train.
+    workdir: where it is kept.
+    on_progress: called with the number of the step, of all steps, and a note.
+    clock: tells where the time goes; it runs from when it was made.
+    profile: steps, counted from 1, of which `workdir/profile` gets a trace.
 
   Raises:
     InputError: if the checkpoint there belongs to another run, naming what differs.
     FloatingPointError: on a loss or gradient that is not finite, naming the step and its examples.
+    OSError: if the disk is full. What was saved before is kept.
+    stopping.Stopped: on SIGTERM, once the current step is saved.
   """
-  config = run.config
-  saver = checkpoints.Checkpoints(workdir)
-  log = metrics.MetricsFile(workdir / "metrics.jsonl", writes=jax.process_index() == 0)
-  try:
+  clock = clock or Clock()
+  with contextlib.ExitStack() as stack:
+    log = metrics.Log(workdir, writes=jax.process_index() == 0)
+    stack.callback(log.close)
+    stop = stack.enter_context(stopping.Stop())
+    profiler = Profiler(workdir / "profile", profile)
+    stack.callback(profiler.close)
+    report = Report(
+      log,
+      clock,
+      on_progress,
+      run.describe,
+      num_steps=run.config.num_steps,
+      log_every=run.config.log_every,
+    )
+    training = _Training(run, workdir, log, report, clock, stop, profiler)
+    stack.callback(training.close)
+    training.start(workdir)
+    return training.run()
+
+
+class _Training:
+  """A run at work: the state, and what is done of the step it stands at."""
+
+  def __init__(
+    self,
+    run: Run,
+    workdir: Path,
+    log: metrics.Log,
+    report: Report,
+    clock: Clock,
+    stop: stopping.Stop,
+    profiler: Profiler,
+  ) -> None:
+    self._run, self._log, self._report = run, log, report
+    self._clock, self._stop, self._profiler = clock, stop, profiler
+    self._called: set[str] = set()
+    self._saver = checkpoints.Checkpoints(workdir)
+    self._selection: Selection | None = None
+
+  def start(self, workdir: Path) -> None:
+    """Makes the state of step 0, or restores that of the newest checkpoint."""
+    run, saver = self._run, self._saver
     resumed = saver.latest_step()
-    step = resumed or 0
-    state = run.init_state() if resumed is None else _restore(run, saver, step)
-    log.truncate_after(step)
-    pending = _Pending(run, log, on_progress)
+    # Steps at which the checkpoint and the evaluation that were due are done.
+    self._saved, self._evaluated, self._step = resumed, resumed, resumed or 0
+    if resumed is None:
+      self._state = run.init_state()
+    else:
+      with self._clock.spending("checkpoints"):
+        check_meta(saver.load_meta(resumed), run.meta, saver.path / str(resumed))
+        if not saver.is_evaluated(resumed):
+          self._evaluated = None
+        self._state = saver.restore(resumed, run.abstract)
+    if run.config.keep_best or run.config.ema_decay:
+      self._selection = Selection(workdir, run.config.keep_best, run.meta, resumed)
+    self._log.resume(resumed, is_evaluated=self._evaluated == resumed)
+
+  def run(self) -> TrainState:
+    """Trains to the end."""
     with (
-      contextlib.closing(run.train_batches(step)) as batches,
-      sharding.use_mesh(run.mesh, run.rules),
+      contextlib.closing(self._run.train_batches(self._step)) as batches,
+      sharding.use_mesh(self._run.mesh, self._run.rules),
       jax.transfer_guard("disallow"),
     ):
-      # The order of operations below is fixed: what is saved at a step is the state before that
-      # step's batch is drawn, so that a resumed run draws it again. It evaluates before it saves:
-      # at the step a run resumes from, all that was due is done.
-      while True:
-        last = step == config.num_steps
-        if (step % config.eval_every == 0 or last) and step != resumed:
-          pending.flush()
-          log.append(step, evaluate(run, state.params))
-        if (step % config.checkpoint_every == 0 or last) and step != resumed:
-          pending.flush()
-          saver.save(state, step, run.meta)
-        if last:
-          return state
-        started = time.monotonic()
+      try:
+        self._train(batches)
+      except stopping.Interrupted:
+        self._save()
+        self._wait()
+        raise stopping.Stopped(
+          f"stopped; saved at step {self._step}; the same command goes on from there"
+        ) from None
+    self._wait()
+    if self._selection is not None:
+      self._selection.finish()
+    return self._state
+
+  def _train(self, batches: Generator[Batch, None, None]) -> None:
+    # The order of operations below is fixed: what is saved at a step is the state before that
+    # step's batch is drawn, so that a resumed run draws it again. It evaluates before it saves: at
+    # the step a run resumes from, all that was due is done, unless the checkpoint says otherwise.
+    while True:
+      if self._stop.is_due():
+        raise stopping.Interrupted
+      if self._is_due(self._run.config.eval_every) and self._evaluated != self._step:
+        self._evaluate()
+      if self._is_due(self._run.config.checkpoint_every) and self._saved != self._step:
+        self._save()
+      if self._step == self._run.config.num_steps:
+        return
+      self._advance(batches)
+
+  def _is_due(self, every: int) -> bool:
+    return self._step % every == 0 or self._step == self._run.config.num_steps
+
+  def _advance(self, batches: Generator[Batch, None, None]) -> None:
+    """One step. The device works on it while the host reads the metrics of the one before."""
+    run, step = self._run, self._step + 1
+    with self._clock.spending("data"):
+      started = time.monotonic()
+      with self._stop.interrupts():
         host_batch = next(batches)
-        waited_s = time.monotonic() - started
+      waited_s = time.monotonic() - started
+      batch = sharding.to_global(host_batch, run.mesh, run.rules)
+    self._profiler.before(step)
+    with jax.profiler.StepTraceAnnotation("train", step_num=step):
+      self._state, step_metrics = self._call("steps", run.train_step, self._state, batch)
+    self._step = step
+    self._stop.defer()
+    self._report.push(step, step_metrics, host_batch.example, waited_s)
+    if self._profiler.ends_with(step):
+      self._report.flush()
+      self._profiler.close()
+
+  def _evaluate(self) -> None:
+    """Writes the mean metrics over the validation split; keeps the parameters if they are best."""
+    self._report.flush()
+    run, mean, params = self._run, metrics.Mean(), used_params(self._state)
+    with self._clock.spending("evaluation"), contextlib.closing(run.eval_batches()) as batches:
+      for host_batch in batches:
         batch = sharding.to_global(host_batch, run.mesh, run.rules)
-        state, step_metrics = run.train_step(state, batch)
-        step += 1
-        # The device works on this step while the host reads the one before.
-        pending.push(step, step_metrics, host_batch.example, waited_s)
-  finally:
-    saver.close()
+        mean.add(jax.device_get(self._call("evaluation", run.eval_step, params, batch)))
+        if self._stop.is_due():
+          raise stopping.Interrupted
+    values = {f"{metrics.EVALUATION}{name}": value for name, value in mean.result().items()}
+    self._log.append(self._step, values)
+    if self._selection is not None and (run.config.keep_best or self._is_last()):
+      with self._clock.spending("checkpoints"):
+        self._saver.wait()  # the selection relies on what is on the disk
+        self._selection.offer(self._step, values, params)
+    self._evaluated = self._step
 
+  def _save(self) -> None:
+    """Saves the step the run stands at, unless it is saved."""
+    self._report.flush()
+    if self._saved == self._step:
+      return
+    is_evaluated = self._evaluated == self._step or not self._is_due(self._run.config.eval_every)
+    with self._clock.spending("checkpoints"):
+      self._saver.save(self._state, self._step, self._run.meta, is_evaluated=is_evaluated)
+    self._saved = self._step
+    if self._selection is not None:
+      self._selection.recorded()
 
-def evaluate(run: Run, params: Any) -> dict[str, float]:
-  """Mean metrics over the validation split."""
-  mean = metrics.Mean()
-  for host_batch in run.eval_batches():
-    batch = sharding.to_global(host_batch, run.mesh, run.rules)
-    mean.add(jax.device_get(run.eval_step(params, batch)))
-  return {f"validation/{name}": value for name, value in mean.result().items()}
+  def _is_last(self) -> bool:
+    return self._step == self._run.config.num_steps
+
+  def _call(self, kind: str, function: Callable, *args: Any) -> Any:
+    """The first call of a jitted function compiles it before it returns."""
+    is_first = kind not in self._called
+    self._called.add(kind)
+    with self._clock.spending("compile" if is_first else kind):
+      return function(*args)
+
+  def _wait(self) -> None:
+    with self._clock.spending("checkpoints"):
+      self._saver.wait()
+
+  def close(self) -> None:
+    with self._clock.spending("checkpoints"):
+      try:
+        self._saver.close()
+      finally:
+        if self._selection is not None:
+          self._selection.close()
 
 
 def check_meta(saved: Mapping[str, Any], current: Mapping[str, Any], where: Path) -> None:
@@ -125,48 +283,3 @@ def check_meta(saved: Mapping[str, Any], current: Mapping[str, Any], where: Path
         f"{where}: cannot resume: {name} is {saved.get(name, 'absent')!r} in the checkpoint and "
         f"{current.get(name, 'absent')!r} now; use another --workdir or restore the old value"
       )
-
-
-def _restore(run: Run, saver: checkpoints.Checkpoints, step: int) -> TrainState:
-  check_meta(saver.load_meta(step), run.meta, saver.path / str(step))
-  return saver.restore(step, run.abstract)
-
-
-class _Pending:
-  """Metrics of the step in flight, read one step late."""
-
-  def __init__(self, run: Run, log: metrics.MetricsFile, on_progress: OnProgress) -> None:
-    self._config, self._log, self._on_progress = run.config, log, on_progress
-    self._entry: tuple | None = None
-    self._mean = metrics.Mean()
-    self._since = time.monotonic()
-
-  def push(self, step: int, step_metrics: Any, example: Any, waited_s: float) -> None:
-    self.flush()
-    self._entry = (step, step_metrics, example, waited_s)
-
-  def flush(self) -> None:
-    if self._entry is None:
-      return
-    step, step_metrics, example, waited_s = self._entry
-    self._entry = None
-    values = jax.device_get(step_metrics)
-    total, weight = values["loss"]
-    for name in ("loss", "grad_norm"):
-      if not math.isfinite(values[name][0]):
-        raise FloatingPointError(
-          f"{name} is {values[name][0]} at step {step}; examples {example.tolist()}"
-        )
-    self._mean.add(values | {"data/wait_ms": (1e3 * waited_s, 1.0)})
-    self._on_progress(step, self._config.num_steps, f"loss {total / max(weight, 1e-6):.3f}")
-    if step % self._config.log_every == 0 or step == self._config.num_steps:
-      now = time.monotonic()
-      seconds = now - self._since
-      means = {
-        name if "/" in name else f"train/{name}": value
-        for name, value in self._mean.result().items()
-      }
-      waited_ms, _ = self._mean.total("data/wait_ms")
-      timing = {"train/seconds": seconds, "data/wait_share": waited_ms / 1e3 / seconds}
-      self._log.append(step, means | timing)
-      self._mean, self._since = metrics.Mean(), now

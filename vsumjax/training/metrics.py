@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from vsumjax.files import write_atomically
+from vsumjax.training.events import EventsFile
 from vsumjax.types import InputError
 
 
@@ -34,6 +35,13 @@ class Mean:
     }
 
 
+EVALUATION = "validation/"
+
+
+def _is_of_evaluation(line: Mapping[str, float]) -> bool:
+  return any(name.startswith(EVALUATION) for name in line)
+
+
 class MetricsFile:
   """`metrics.jsonl`: one line a logged step, {"step": 10, "train/loss": 1.2, ...}."""
 
@@ -41,10 +49,11 @@ class MetricsFile:
     """writes: False on all processes of a run but one."""
     self._path, self._writes = path, writes
 
-  def truncate_after(self, step: int) -> None:
-    """Drops lines of later steps: a resumed run writes them again."""
+  def truncate_after(self, step: int, *, is_evaluated: bool = True) -> None:
+    """Drops what a resumed run writes again: later steps and, unless it is done, the evaluation."""
     if self._writes and self._path.exists():
-      kept = [line for line in self.read() if line["step"] <= step]
+      last = {True: step if is_evaluated else step - 1, False: step}
+      kept = [line for line in self.read() if line["step"] <= last[_is_of_evaluation(line)]]
       write_atomically(self._path, "".join(json.dumps(line) + "\n" for line in kept))
 
   def append(self, step: int, values: Mapping[str, float]) -> None:
@@ -61,3 +70,30 @@ class MetricsFile:
         if number == len(lines):  # the process was killed while it wrote this line
           return
         raise InputError(f"{self._path}:{number}: not a JSON line ({error.msg})") from error
+
+
+class Log:
+  """What a run tells of its steps: metrics.jsonl, and the same as events/ for TensorBoard."""
+
+  def __init__(self, workdir: Path, *, writes: bool) -> None:
+    """writes: False on all processes of a run but one."""
+    self._file = MetricsFile(workdir / "metrics.jsonl", writes=writes)
+    self._folder, self._writes = workdir / "events", writes
+    self._events: EventsFile | None = None
+    self._first_step = 0
+
+  def resume(self, step: int | None, *, is_evaluated: bool) -> None:
+    """What follows comes after `step`; None starts anew."""
+    self._file.truncate_after(-1 if step is None else step, is_evaluated=is_evaluated)
+    self._first_step = 0 if step is None else step + 1
+
+  def append(self, step: int, values: Mapping[str, float]) -> None:
+    self._file.append(step, values)
+    if self._writes:
+      if self._events is None:  # a finished run that is looked at again writes none
+        self._events = EventsFile(self._folder, self._first_step)
+      self._events.append(step, values)
+
+  def close(self) -> None:
+    if self._events is not None:
+      self._events.close()

@@ -37,6 +37,8 @@ class TeacherConfig:
   weight: of its KL, a number or a schedule.
   direction: "forward", KL(teacher ‖ student), "reverse", KL(student ‖ teacher), or "js".
   exit_weights: of its KL at the exits, one an exit; () takes those of the objective.
+  text_weight: of its KL over the tokens of texts (see `text_objective`), a number or a schedule;
+    the temperature must be that of the cache then.
   """
 
   name: str
@@ -46,10 +48,12 @@ class TeacherConfig:
   temperature: float
   direction: str
   exit_weights: tuple[Schedule, ...] = ()
+  text_weight: Schedule = 0.0
 
   def __post_init__(self) -> None:
     _check_divergence("objective.teachers", self.direction, self.temperature)
     schedules.check("objective.teachers.weight", self.weight)
+    schedules.check("objective.teachers.text_weight", self.text_weight)
     if self.exit_weights:
       schedules.check_sum("objective.teachers.exit_weights", self.exit_weights)
 
@@ -74,6 +78,7 @@ class ObjectiveConfig:
   ce_weight: of the labels' cross entropy.
   exit_weights: one an exit, the last exit last.
   prototype_weight: of the cross entropy of PROTOTYPE_SCALE · cosine; only with prototypes.
+  text_weight: of the cross entropy of the texts that teachers wrote; see `text_objective`.
   """
 
   ce_weight: Schedule
@@ -83,9 +88,11 @@ class ObjectiveConfig:
   self_distillation: SelfDistillationConfig = dataclasses.field(
     default_factory=SelfDistillationConfig
   )
+  text_weight: Schedule = 0.0
 
   def __post_init__(self) -> None:
     schedules.check("objective.ce_weight", self.ce_weight)
+    schedules.check("objective.text_weight", self.text_weight)
     schedules.check_sum("objective.exit_weights", self.exit_weights)
     names = [teacher.name for teacher in self.teachers]
     if len(set(names)) < len(names):
@@ -104,6 +111,12 @@ class ObjectiveConfig:
   @property
   def has_self_distillation(self) -> bool:
     return not schedules.is_off(self.self_distillation.weight)
+
+  @property
+  def trains_text(self) -> bool:
+    """Whether batches need the texts of the teachers."""
+    weights = [self.text_weight, *(teacher.text_weight for teacher in self.teachers)]
+    return not all(map(schedules.is_off, weights))
 
 
 @dataclasses.dataclass(frozen=True)

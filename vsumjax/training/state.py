@@ -9,22 +9,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import struct
+from flax import struct, traverse_util
 from jax.sharding import Mesh
 
 from vsumjax import sharding
 from vsumjax.models import lora
 from vsumjax.models.student import VideoSummaryStudent
+from vsumjax.training import partition
 from vsumjax.types import Array, Batch, InputError
 
 
 @struct.dataclass
 class TrainState:
-  """step: i32[]. params: tree of arrays. opt_state: of those of them that are trained."""
+  """What a step takes and gives.
+
+  step: i32[]. params: tree of arrays. opt_state: of those of them that are trained.
+  ema: f32, their running mean, or None where none is kept; see `step.ema_rate`.
+  """
 
   step: Array
   params: Any
   opt_state: Any
+  ema: Any = None
 
 
 def init_params(model: VideoSummaryStudent, spec: Batch, key: jax.Array) -> Any:
@@ -40,16 +46,56 @@ def init_params(model: VideoSummaryStudent, spec: Batch, key: jax.Array) -> Any:
 
 
 def init_state(
-  model: VideoSummaryStudent, tx: optax.GradientTransformation, spec: Batch, seed: int
+  model: VideoSummaryStudent,
+  tx: optax.GradientTransformation,
+  spec: Batch,
+  seed: int,
+  *,
+  freeze: tuple[str, ...] = (),
+  with_ema: bool = False,
 ) -> TrainState:
   """Boxed state at step 0; call it under `jax.eval_shape` or `jax.jit`."""
-  return start_from(init_params(model, spec, jax.random.key(seed)), tx)
+  params = init_params(model, spec, jax.random.key(seed))
+  return start_from(params, tx, freeze=freeze, with_ema=with_ema)
 
 
-def start_from(params: Any, tx: optax.GradientTransformation) -> TrainState:
-  """The state at step 0 of these parameters."""
-  trained, _ = lora.split(params)
-  return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=tx.init(trained))
+def start_from(
+  params: Any,
+  tx: optax.GradientTransformation,
+  *,
+  freeze: tuple[str, ...] = (),
+  with_ema: bool = False,
+) -> TrainState:
+  """The state at step 0 of these parameters.
+
+  Raises:
+    InputError: for a pattern of `freeze` that matches no parameter; see `partition.check`.
+  """
+  partition.check(params, freeze)
+  trained, _ = partition.split(params, freeze)
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=params,
+    opt_state=tx.init(trained),
+    ema=in_float32(trained) if with_ema else None,
+  )
+
+
+def in_float32(tree: Any) -> Any:
+  """Every array in float32: what is summed over steps would lose small changes in bfloat16."""
+  return jax.tree.map(lambda x: x.astype(jnp.float32), tree)
+
+
+def used_params(state: TrainState) -> Any:
+  """The parameters that are evaluated and used afterwards: the running mean where one is kept."""
+  if state.ema is None:
+    return state.params
+  flat = traverse_util.flatten_dict(state.params)
+  for path, mean in traverse_util.flatten_dict(state.ema).items():
+    if mean.dtype != flat[path].dtype:
+      mean = mean.astype(flat[path].dtype)
+    flat[path] = mean
+  return traverse_util.unflatten_dict(flat)
 
 
 def with_shardings(boxed: Any, mesh: Mesh, rules: sharding.LogicalRules) -> Any:

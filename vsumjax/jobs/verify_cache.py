@@ -1,0 +1,196 @@
+"""Check a finished teacher cache: every byte of it, and a sample of it against its teacher."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+import rich.box
+import rich.console
+import rich.table
+
+from vsumjax.data import pipeline, teacher_cache, token_records
+from vsumjax.data.teacher_cache import CachedAnswer, Shard
+from vsumjax.data.windows import PADDING_EXAMPLE, WindowSource
+from vsumjax.jobs.cache_teacher import identity_of, score_answers
+from vsumjax.jobs.cached_text import TextConfig, TextTeacher
+from vsumjax.jobs.together import on_all, progress_on_first
+from vsumjax.training.state import params_digest
+from vsumjax.types import InputError
+from vsumjax.workdir import Student, load_student
+
+_NUM_RECOMPUTED = 64  # and at least one of each shard
+# Of a logit, absolute and relative: what another machine or another batch size may change.
+_TOLERANCES = {"float32": 1e-3, "bfloat16": 5e-2}
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+  """What was found in order.
+
+  num_bytes: of all shards.
+  num_recomputed: examples that the teacher was asked again.
+  largest_difference: of a value of these.
+  tolerance: absolute and relative.
+  """
+
+  num_records: int
+  num_shards: int
+  num_bytes: int
+  num_recomputed: int
+  largest_difference: float
+  tolerance: float
+
+
+def verify_cache(checkpoint: Path, out: Path, *, split: str = "", batch_size: int = 64) -> Checked:
+  """Reads every record of the cache back, and asks its teacher for some of them again.
+
+  Compared are the size and digest of every shard, the key and form of every record, the digest of
+  the teacher's parameters as they are in its checkpoint, and for 64 examples of all shards the
+  score logits and, of every token of a text, logsumexp, entropy and the log probabilities of the
+  likeliest. Draws are not compared: the last bit of a logit may change one. Prints what was
+  checked.
+
+  Args:
+    checkpoint: workdir of the teacher.
+    out: the cache.
+    split: that was cached, by default the teacher's training split.
+    batch_size: of all devices together.
+
+  Raises:
+    InputError: naming the first file, field or example that is not as it should be.
+  """
+  with progress_on_first(f"verify {out}") as update:
+    teacher_cache.verify(out, update)
+  student = load_student(checkpoint)
+  found = params_digest(student.params)
+  if found != student.params_digest:
+    raise InputError(
+      f"{checkpoint}: the parameters of its checkpoint have digest {found}, and FINISHED.json says "
+      f"{student.params_digest}; the checkpoint was changed, train again in another folder"
+    )
+  source = student.experiment.source(split or student.experiment.config.data.train_split)
+  identity, reader = identity_of(student, source), teacher_cache.CacheReader(out, {})
+  texts = _ask_about_texts(student, identity, reader, out)
+  reader.require(dataclasses.asdict(identity if texts is None else texts.identity))
+  checked = _recompute(student, source, reader, batch_size, texts)
+  if jax.process_index() == 0:
+    _print_table(out, checked)
+  return checked
+
+
+def _ask_about_texts(
+  student: Student,
+  identity: teacher_cache.CacheIdentity,
+  reader: teacher_cache.CacheReader,
+  out: Path,
+) -> TextTeacher | None:
+  """The teacher, asked about the texts that the cache holds, if it holds any."""
+  said = reader.identity
+  if not said.text_kind:
+    return None
+  config = TextConfig(said.text_kind, said.text_entries, said.text_temperature, texts_of=out)
+  return TextTeacher(student, identity, config)
+
+
+def _recompute(
+  student: Student,
+  source: WindowSource,
+  reader: teacher_cache.CacheReader,
+  batch_size: int,
+  texts: TextTeacher | None,
+) -> Checked:
+  """Asks the teacher again; each process for its share of the sample."""
+  tolerance = _TOLERANCES[student.experiment.config.model.dtype]
+  sample = _sample(reader.shards)
+  scorer = student.scorer(min(batch_size, len(sample)))
+  num_rows = scorer.batch_size // jax.process_count()
+  mine = sample[jax.process_index() :: jax.process_count()]
+  num_batches = -(-len(sample) // scorer.batch_size)
+  examples_of = functools.partial(_rows, mine, num_rows)
+  threads = student.experiment.config.data.num_threads
+  batches = pipeline.batches_of(source, examples_of, num_batches, 0, threads)
+  outputs = scorer.outputs(batches if texts is None else texts.with_texts(batches))
+  answers_of = score_answers if texts is None else texts.answers
+  answers: list[CachedAnswer] = []
+  with progress_on_first("recompute") as update, contextlib.closing(outputs):
+    for batch, output in outputs:
+      answers += answers_of(batch, output)
+      update(min(len(answers) * jax.process_count(), len(sample)), len(sample))
+  difference = on_all(lambda: _largest_difference(source, reader, mine, answers, tolerance))
+  return Checked(
+    num_records=len(reader),
+    num_shards=len(reader.shards),
+    num_bytes=reader.num_bytes,
+    num_recomputed=len(sample),
+    largest_difference=difference,
+    tolerance=tolerance,
+  )
+
+
+def _sample(shards: Sequence[Shard]) -> list[int]:
+  """Some examples of every shard, the same each time."""
+  rng = np.random.default_rng(0)
+  num_each = -(-_NUM_RECOMPUTED // len(shards))
+  chosen = []
+  for shard in shards:
+    size = shard.stop - shard.start
+    chosen += (shard.start + rng.choice(size, min(num_each, size), replace=False)).tolist()
+  return chosen
+
+
+def _rows(examples: Sequence[int], num_rows: int, index: int) -> np.ndarray:
+  rows = np.full(num_rows, PADDING_EXAMPLE)
+  here = examples[index * num_rows : (index + 1) * num_rows]
+  rows[: len(here)] = here
+  return rows
+
+
+def _largest_difference(
+  source: WindowSource,
+  reader: teacher_cache.CacheReader,
+  examples: Sequence[int],
+  answers: Sequence[CachedAnswer],
+  tolerance: float,
+) -> float:
+  differences = [0.0]
+  for example, answer in zip(examples, answers, strict=True):
+    cached = _compared(reader[example], reader.identity.text_kind)
+    for name, here in _compared(answer, reader.identity.text_kind).items():
+      differences.append(float(np.abs(here - cached[name]).max(initial=0.0)))
+      if not np.allclose(here, cached[name], rtol=tolerance, atol=tolerance):
+        video, first = source.window(example)
+        raise InputError(
+          f"example {example} (video {source.videos[video].id!r}, segment {first}): {name} of the "
+          f"teacher and the cache differ by up to {differences[-1]:.2g}, with a tolerance of "
+          f"{tolerance}; make the cache again in another folder"
+        )
+  return max(differences)
+
+
+def _compared(answer: CachedAnswer, text_kind: str) -> dict[str, np.ndarray]:
+  compared = {"score logits": answer.score_logits}
+  if answer.text is not None:
+    compared |= {"logsumexp": answer.text.logsumexp, "entropy": answer.text.entropy}
+  if text_kind == token_records.TOPK:
+    compared["log probabilities"] = answer.text.values
+  return compared
+
+
+def _print_table(out: Path, checked: Checked) -> None:
+  table = rich.table.Table(box=rich.box.SIMPLE_HEAD, title=str(out), title_justify="left")
+  for name in ("checked", "in order"):
+    table.add_column(name)
+  shards = f"{checked.num_shards} ({checked.num_bytes:,} bytes)"
+  table.add_row("shards: size, digest", shards)
+  table.add_row("records: key, form", f"{checked.num_records:,}")
+  table.add_row("teacher: digest of its parameters", "recomputed from the checkpoint")
+  table.add_row("tokenizer, prompt, examples", "those of the teacher")
+  difference = f"differ by {checked.largest_difference:.1g} at most, tolerance {checked.tolerance}"
+  table.add_row("teacher asked again", f"{checked.num_recomputed} examples; {difference}")
+  rich.console.Console().print(table)

@@ -1,0 +1,83 @@
+"""The teachers of a run: caches opened, and models loaded where no cache is named."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from vsumjax.data import teacher_cache
+from vsumjax.experiment import Experiment
+from vsumjax.models.student import VideoSummaryStudent
+from vsumjax.training.objective import TeacherConfig
+from vsumjax.types import InputError
+from vsumjax.workdir import load_finished, load_student
+
+
+@dataclasses.dataclass(frozen=True)
+class Teachers:
+  """Every teacher of a config, from its cache or asked in the step.
+
+  caches: of those with a cache, in the order of the config.
+  models, params: of the others, by name; on the mesh of the experiment.
+  digests: of the parameters of all, in the order of the config.
+  """
+
+  caches: tuple[teacher_cache.CacheReader, ...]
+  models: dict[str, VideoSummaryStudent]
+  params: dict[str, Any]
+  digests: tuple[str, ...]
+
+  @property
+  def params_shardings(self) -> Any:
+    return jax.tree.map(lambda leaf: leaf.sharding, self.params)
+
+
+def load_teachers(experiment: Experiment) -> Teachers:
+  """Opens the caches, and loads the models of those that have none.
+
+  Raises:
+    InputError: naming the teacher's key: a cache or model of another teacher, prompt or tokenizer.
+  """
+  caches, models, params, digests = [], {}, {}, []
+  for index, teacher in enumerate(experiment.config.objective.teachers):
+    key = f"objective.teachers[{index}]"
+    try:
+      digests.append(load_finished(Path(teacher.workdir))["params_digest"])
+      if teacher.cache:
+        caches.append(_open_cache(experiment, teacher, digests[-1]))
+      else:
+        models[teacher.name], params[teacher.name] = _load_model(experiment, teacher)
+    except InputError as error:
+      field = "cache" if teacher.cache and len(digests) > index else "workdir"
+      raise InputError(f"{key}.{field}: {error}") from None
+  return Teachers(tuple(caches), models, params, tuple(digests))
+
+
+def _open_cache(
+  experiment: Experiment, teacher: TeacherConfig, digest: str
+) -> teacher_cache.CacheReader:
+  return teacher_cache.CacheReader(
+    teacher.cache,
+    {
+      "teacher_digest": digest,
+      "tokenizer_digest": experiment.tokenizer.digest,
+      "prompt_digest": experiment.prompt_digest,
+    },
+  )
+
+
+def _load_model(experiment: Experiment, teacher: TeacherConfig) -> tuple[VideoSummaryStudent, Any]:
+  student = load_student(Path(teacher.workdir), like=experiment)
+  for name, here, there in (
+    ("tokenizer", experiment.tokenizer.digest, student.experiment.tokenizer.digest),
+    ("prompt", experiment.prompt_digest, student.experiment.prompt_digest),
+  ):
+    if here != there:
+      raise InputError(
+        f"{teacher.workdir}: its {name} is not that of this run ({there} there, {here} here); a "
+        "student must read what its teacher reads"
+      )
+  return student.experiment.model, student.params
