@@ -1,7 +1,9 @@
 """`vsumjax cache-teacher`: the whole split, once, for one teacher."""
 
+import re
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from vsumjax.data import teacher_cache
 from vsumjax.inference.score import Scorer
 from vsumjax.jobs import cache_teacher as module
 from vsumjax.jobs.cache_teacher import cache_teacher
+from vsumjax.sharding import MeshConfig
 from vsumjax.types import InputError
 from vsumjax.workdir import load_student
 
@@ -154,3 +157,27 @@ def test_impossible_sizes_are_refused(run_cli, tmp_path, option, value, told):
   assert (status, out, len(err.splitlines())) == (2, "", 1)
   assert told in err
   assert not (tmp_path / "out").exists()
+
+
+def test_a_large_teacher_lies_on_a_mesh(trained, tmp_path, run_cli):
+  """Its parameters are spread over the devices, and it answers as it does from every one."""
+  (kernel, *_) = jax.tree.leaves(load_student(trained, mesh=MeshConfig(1, 4, 2)).params["llm"])
+  assert not kernel.sharding.is_fully_replicated
+  for name, flags in {"one": [], "two": ["--mesh", "1,4,2"]}.items():
+    out = tmp_path / name
+    status, _, err = run_cli("cache-teacher", "--checkpoint", trained, "--out", out, *flags)
+    assert status == 0, err
+  one, two = (teacher_cache.CacheReader(tmp_path / name, {}) for name in ("one", "two"))
+  for example in range(len(one)):
+    np.testing.assert_allclose(one[example].score_logits, two[example].score_logits, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+  ("mesh", "message"),
+  [("1,2", "--mesh: '1,2' is not three numbers"), ("1,3,1", "mesh: .* does not fit 8 devices")],
+)
+def test_a_mesh_that_does_not_fit_is_refused(mesh, message, trained, tmp_path, run_cli):
+  command = ("cache-teacher", "--checkpoint", trained, "--out", tmp_path / "cache")
+  status, _, err = run_cli(*command, "--mesh", mesh)
+  assert status == 2
+  assert re.search(message, err)

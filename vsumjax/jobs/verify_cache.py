@@ -20,6 +20,7 @@ from vsumjax.data.windows import PADDING_EXAMPLE, WindowSource
 from vsumjax.jobs.cache_teacher import identity_of, score_answers
 from vsumjax.jobs.cached_text import TextConfig, TextTeacher
 from vsumjax.jobs.together import on_all, progress_on_first
+from vsumjax.sharding import MeshConfig
 from vsumjax.training.state import params_digest
 from vsumjax.types import InputError
 from vsumjax.workdir import Student, load_student
@@ -47,7 +48,14 @@ class Checked:
   tolerance: float
 
 
-def verify_cache(checkpoint: Path, out: Path, *, split: str = "", batch_size: int = 64) -> Checked:
+def verify_cache(
+  checkpoint: Path,
+  out: Path,
+  *,
+  split: str = "",
+  batch_size: int = 64,
+  mesh: MeshConfig | None = None,
+) -> Checked:
   """Reads every record of the cache back, and asks its teacher for some of them again.
 
   Compared are the size and digest of every shard, the key and form of every record, the digest of
@@ -61,13 +69,14 @@ def verify_cache(checkpoint: Path, out: Path, *, split: str = "", batch_size: in
     out: the cache.
     split: that was cached, by default the teacher's training split.
     batch_size: of all devices together.
+    mesh: of all devices; by default the one on which the teacher was trained.
 
   Raises:
     InputError: naming the first file, field or example that is not as it should be.
   """
   with progress_on_first(f"verify {out}") as update:
     teacher_cache.verify(out, update)
-  student = load_student(checkpoint)
+  student = load_student(checkpoint, mesh=mesh)
   found = params_digest(student.params)
   if found != student.params_digest:
     raise InputError(
