@@ -48,6 +48,53 @@ def test_waiting_is_interrupted(taken):
   assert taken == []
 
 
+def _items(closed, error=None):
+  try:
+    yield 1
+    yield 2
+    _terminate()
+    if error:
+      raise error
+    yield 3
+  finally:
+    closed.append(True)
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("a worker was told to end, too")])
+def test_waiting_for_items_is_interrupted(taken, error):
+  closed, got = [], []
+  with Stop() as stop:
+    stop.defer()
+    with pytest.raises(Interrupted):
+      for item in stop.waiting_for(_items(closed, error)):
+        got.append(item)
+  assert (got, closed, taken) == ([1, 2], [True], [])
+
+
+def test_items_come_to_their_end_and_errors_through(taken):
+  closed = []
+  with Stop() as stop:
+    assert list(stop.waiting_for(_items(closed))) == [1, 2, 3]  # SIGTERM is not ours yet
+    stop.defer()
+    with pytest.raises(ZeroDivisionError):
+      list(stop.waiting_for(1 / zero for zero in (0,)))
+  assert (closed, len(taken)) == ([True], 1)
+
+
+def test_an_error_after_sigterm_is_no_error(taken):
+  """A worker that died of the same signal may be noticed first."""
+  with Stop() as stop:
+    stop.defer()
+
+    def die():
+      stop._asked = True
+      raise RuntimeError
+
+    with pytest.raises(Interrupted), stop.interrupts():
+      die()
+  assert taken == []
+
+
 def test_waiting_before_there_is_something_to_save_is_as_ever(taken):
   with Stop() as stop, stop.interrupts():
     _terminate()

@@ -78,7 +78,7 @@ def test_a_finished_cache_asks_the_teacher_nothing(trained, cache, monkeypatch):
 def test_another_teachers_folder_is_refused(trained, cache, monkeypatch):
   student = load_student(trained)
   other = type(student)(student.experiment, student.params, "0" * 32)
-  monkeypatch.setattr(module, "load_student", lambda checkpoint: other)
+  monkeypatch.setattr(module, "load_student", lambda checkpoint, mesh: other)
   before = _files(cache)
   with pytest.raises(InputError, match=r"teacher_digest is \w+ in this cache and 0{32} here"):
     cache_teacher(trained, cache, **BATCH)
