@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from vsumjax.data import teacher_cache, token_records
-from vsumjax.data.teacher_cache import CachedAnswer, CachedText, CacheIdentity, CacheReader
+from vsumjax.data.teacher_cache import CacheIdentity, CacheReader
+from vsumjax.data.token_records import CachedAnswer, CachedText
 from vsumjax.jobs import sparse_students
 from vsumjax.progress import Update
 from vsumjax.types import TokenTargets
@@ -37,9 +38,10 @@ class Cache:
 
   def bytes_per_token(self) -> float:
     """Of the text parts of all records; what a file of records adds depends on its size."""
-    texts = [self.reader[example].text for example in range(len(self.reader))]
-    sizes = [len(token_records.encode_text(text, self.identity.text_kind)) for text in texts]
-    return sum(sizes) / sum(len(text.tokens) for text in texts)
+    answers = [self.reader[example] for example in range(len(self.reader))]
+    sizes = [len(token_records.encode_answer(answer, self.identity.form)) for answer in answers]
+    num_tokens = sum(len(answer.text.tokens) for answer in answers)
+    return (sum(sizes) - len(sizes) * NO_SCORES.nbytes) / num_tokens
 
   @functools.cached_property
   def reader(self) -> CacheReader:
