@@ -103,9 +103,10 @@ class TextTeacher:
       text_temperature=config.temperature,
       vocab_size=vocab_size,
     )
-    if config.kind == token_records.TOPK and self.identity.text_entries > vocab_size:
+    if config.kind == token_records.TOPK and self.identity.text_entries >= vocab_size:
       raise InputError(
-        f"--entries: {self.identity.text_entries} of a vocabulary of {vocab_size} tokens"
+        f"--entries: {self.identity.text_entries} must be less than the {vocab_size} tokens of "
+        "model.llm.vocab_size, so that some are left for the rest"
       )
 
   def with_texts(self, batches: Iterator[Batch]) -> Iterator[Batch]:
