@@ -7,6 +7,9 @@ import multiprocessing
 import os
 import signal
 import threading
+from types import FrameType
+
+_GRACE_S = 10.0  # as `stopping` promises
 
 
 @functools.cache
@@ -21,13 +24,21 @@ def end_with_parent() -> None:
 
 
 def leave_sigterm_to_parent() -> None:
-  """Ignores SIGTERM, which reaches a whole group of processes: the parent says when to end.
+  """SIGTERM, which often reaches a whole group of processes, ends this one a little later.
 
-  Does nothing in a process that `multiprocessing` did not start.
+  Until then the parent can end in good order, for which it may need this process. Does nothing in a
+  process that `multiprocessing` did not start.
   """
   is_main = threading.current_thread() is threading.main_thread()
   if multiprocessing.parent_process() is not None and is_main:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_later)
+
+
+def _end_later(number: int, frame: FrameType | None) -> None:
+  del frame
+  timer = threading.Timer(_GRACE_S, os._exit, (128 + number,))
+  timer.daemon = True
+  timer.start()
 
 
 def _end_after(parent: multiprocessing.process.BaseProcess) -> None:

@@ -14,7 +14,7 @@ import contextlib
 import functools
 import signal
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -91,15 +91,14 @@ class Stop:
     finally:
       self._may_interrupt = False
 
-  def waiting_for(self, items: Generator[_Item, None, None]) -> Generator[_Item, None, None]:
-    """The same items; waiting for one of them may be interrupted."""
-    with contextlib.closing(items):
-      while True:
-        with self.interrupts():
-          item = next(items, _END)
-        if item is _END:
-          return
-        yield item
+  def waiting_for(self, items: Iterator[_Item]) -> Iterator[_Item]:
+    """The same items; waiting for one of them may be interrupted. It does not close `items`."""
+    while True:
+      with self.interrupts():
+        item = next(items, _END)
+      if item is _END:
+        return
+      yield item
 
   def _on_signal(self, number: int, frame: FrameType | None) -> None:
     del number, frame

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +146,7 @@ class _Training:
     self._called: set[str] = set()
     self._saver = checkpoints.Checkpoints(workdir)
     self._selection: Selection | None = None
+    self._opened: list[Generator[Batch, None, None]] = []
 
   def start(self, workdir: Path) -> None:
     """Makes the state of step 0, or restores that of the newest checkpoint."""
@@ -167,11 +168,9 @@ class _Training:
 
   def run(self) -> TrainState:
     """Trains to the end."""
-    with (
-      contextlib.closing(self._stop.waiting_for(self._run.train_batches(self._step))) as batches,
-      sharding.use_mesh(self._run.mesh, self._run.rules),
-      jax.transfer_guard("disallow"),
-    ):
+    run = self._run
+    batches = self._open(run.train_batches(self._step))
+    with sharding.use_mesh(run.mesh, run.rules), jax.transfer_guard("disallow"):
       try:
         self._train(batches)
       except stopping.Interrupted:
@@ -185,7 +184,7 @@ class _Training:
       self._selection.finish()
     return self._state
 
-  def _train(self, batches: Generator[Batch, None, None]) -> None:
+  def _train(self, batches: Iterator[Batch]) -> None:
     # The order of operations below is fixed: what is saved at a step is the state before that
     # step's batch is drawn, so that a resumed run draws it again. It evaluates before it saves: at
     # the step a run resumes from, all that was due is done, unless the checkpoint says otherwise.
@@ -203,7 +202,7 @@ class _Training:
   def _is_due(self, every: int) -> bool:
     return self._step % every == 0 or self._step == self._run.config.num_steps
 
-  def _advance(self, batches: Generator[Batch, None, None]) -> None:
+  def _advance(self, batches: Iterator[Batch]) -> None:
     """One step. The device works on it while the host reads the metrics of the one before."""
     run, step = self._run, self._step + 1
     with self._clock.spending("data"):
@@ -225,15 +224,13 @@ class _Training:
     """Writes the mean metrics over the validation split; keeps the parameters if they are best."""
     self._report.flush()
     run, mean, params = self._run, metrics.Mean(), used_params(self._state)
-    with (
-      self._clock.spending("evaluation"),
-      contextlib.closing(self._stop.waiting_for(run.eval_batches())) as batches,
-    ):
-      for host_batch in batches:
+    with self._clock.spending("evaluation"):
+      for host_batch in self._open(run.eval_batches()):
         batch = sharding.to_global(host_batch, run.mesh, run.rules)
         mean.add(jax.device_get(self._call("evaluation", run.eval_step, params, batch)))
         if self._stop.is_due():
           raise stopping.Interrupted
+      self._opened.pop().close()
     values = {f"{metrics.EVALUATION}{name}": value for name, value in mean.result().items()}
     self._log.append(self._step, values)
     if self._selection is not None and (run.config.keep_best or self._is_last()):
@@ -264,11 +261,18 @@ class _Training:
     with self._clock.spending("compile" if is_first else kind):
       return function(*args)
 
+  def _open(self, batches: Generator[Batch, None, None]) -> Iterator[Batch]:
+    """Batches that SIGTERM interrupts. `close` ends their workers: what is to save comes first."""
+    self._opened.append(batches)
+    return self._stop.waiting_for(batches)
+
   def _wait(self) -> None:
     with self._clock.spending("checkpoints"):
       self._saver.wait()
 
   def close(self) -> None:
+    for batches in self._opened:
+      batches.close()
     with self._clock.spending("checkpoints"):
       try:
         self._saver.close()
