@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ROOT ?= runs/demo
 
-.PHONY: setup demo test test-long study lint lock clean
+.PHONY: setup demo test test-long study sparse-logits lint lock clean
 
 setup: $(VENV)/.installed
 
@@ -32,6 +32,10 @@ test-long: $(VENV)/.installed-test
 ## the figures of the README: three seeds, with and without distillation, inputs taken away
 study: setup
 	$(BIN)/python launch/study.py --root runs/study
+
+## a student of 12 cached entries a token beside one of full distributions, three seeds
+sparse-logits: setup
+	$(BIN)/python launch/sparse_logits.py --out runs/sparse_logits
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """Writes a trained model's score logits to a cache that other stages distil from.
 
 python launch/cache_teacher.py --checkpoint runs/demo/teacher --out runs/demo/teacher_cache
+python launch/cache_teacher.py --checkpoint DIR --out DIR --verify
 """
 
 import sys

@@ -3,6 +3,7 @@
 import pytest
 
 from vsumjax import cli
+from vsumjax.stopping import Stopped
 from vsumjax.types import InputError
 
 
@@ -32,6 +33,7 @@ def _restore_logging(run_cli):
       2,
       "vsumjax train: [Errno 13] Permission denied: '/out'\n",
     ),
+    (Stopped("stopped; saved at step 3"), 143, "vsumjax train: stopped; saved at step 3\n"),
     (KeyboardInterrupt(), 130, "stopped; the same command goes on from what is finished\n"),
   ],
 )

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vsumjax import stopping
-from vsumjax.jobs import benchmarks
+from vsumjax.jobs import benchmarks, training_commands
+from vsumjax.jobs.training_commands import add_config
 from vsumjax.types import InputError
 
 _CONFIG_PREFIX = "--config."
@@ -54,9 +55,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
   commands = parser.add_subparsers(dest="command", required=True)
   for add in (
     _add_prepare,
-    _add_train,
-    _add_chain,
-    _add_cache_teacher,
+    training_commands.add_train,
+    training_commands.add_chain,
+    training_commands.add_cache_teacher,
     _add_evaluate,
     _add_summarize,
     _add_convert,
@@ -78,15 +79,11 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
   return args
 
 
-def _add_config(parser: argparse.ArgumentParser) -> None:
-  parser.add_argument("--config", required=True, help="config file, with :argument; see configs/")
-
-
 def _add_prepare(commands) -> argparse.ArgumentParser:
   parser = commands.add_parser("prepare", help="shards of coded frames, sound and text")
   parser.add_argument("--manifest", required=True, type=Path, help="of the videos")
   parser.add_argument("--out", required=True, help="folder of the shards, or its URL")
-  _add_config(parser)
+  add_config(parser)
   parser.add_argument("--split", default="", help="default: all splits")
   parser.add_argument("--time-shifts", type=int, default=1, help="frames kept around each (1, odd)")
   parser.add_argument("--jpeg-quality", type=int, default=90, help="of the frames (90)")
@@ -127,109 +124,6 @@ def _prepare(args: argparse.Namespace) -> None:
     settings,
     run_tasks=run_tasks,
     max_failed_share=args.max_failed_share,
-  )
-
-
-def _add_train(commands) -> argparse.ArgumentParser:
-  parser = commands.add_parser("train", help="train one stage, or resume it")
-  _add_config(parser)
-  parser.add_argument(
-    "--workdir", required=True, type=Path, help="checkpoints and metrics go there"
-  )
-  _add_distributed(parser)
-  parser.add_argument(
-    "--profile", metavar="START:STOP", help="trace steps START to STOP - 1 to the workdir"
-  )
-  parser.set_defaults(run=_train)
-  return parser
-
-
-def _add_distributed(parser: argparse.ArgumentParser) -> None:
-  parser.add_argument("--distributed", action="store_true", help="call jax.distributed (pods)")
-
-
-def _distribute(args: argparse.Namespace) -> None:
-  if args.distributed:
-    import jax
-
-    # SIGTERM is ours; see `stopping`.
-    jax.config.update("jax_enable_preemption_service", False)
-    jax.distributed.initialize()
-
-
-def _train(args: argparse.Namespace) -> None:
-  _distribute(args)
-  from vsumjax.config import load_config
-  from vsumjax.jobs.train import train
-  from vsumjax.training.profiling import parse_window
-
-  profile = parse_window(args.profile) if args.profile else range(0)
-  train(load_config(args.config, args.overrides), args.workdir, profile=profile)
-
-
-def _add_chain(commands) -> argparse.ArgumentParser:
-  parser = commands.add_parser("chain", help="train and cache stage after stage, or go on with it")
-  parser.add_argument("--config", required=True, help="config file with get_chain, with :argument")
-  _add_distributed(parser)
-  parser.set_defaults(run=_chain)
-  return parser
-
-
-def _chain(args: argparse.Namespace) -> None:
-  _distribute(args)
-  from vsumjax.config import load_chain
-  from vsumjax.jobs.chain import run_chain
-
-  run_chain(load_chain(args.config), args.overrides)
-
-
-def _add_cache_teacher(commands) -> argparse.ArgumentParser:
-  parser = commands.add_parser("cache-teacher", help="write a trained model's logits to a cache")
-  parser.add_argument("--checkpoint", required=True, type=Path, help="workdir of the teacher")
-  parser.add_argument("--out", required=True, type=Path, help="folder of the cache")
-  parser.add_argument("--split", default="", help="default: the teacher's training split")
-  parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="of all devices (64)")
-  parser.add_argument(
-    "--shard-size", type=int, default=0, metavar="N", help="examples of a file (1,024 to 8,192)"
-  )
-  parser.add_argument("--verify", action="store_true", help="check a finished cache, write nothing")
-  text = parser.add_argument_group("texts, beside the scores")
-  text.add_argument("--text", metavar="KIND", help="topk or sampled: what is kept of each token")
-  text.add_argument("--entries", type=int, metavar="J", help="of a token (128 of topk, 12 draws)")
-  text.add_argument("--temperature", type=float, metavar="T", help="of the distributions (1.0)")
-  text.add_argument("--max-new-tokens", type=int, metavar="Y", help="of an answer (64)")
-  text.add_argument("--texts-of", type=Path, metavar="CACHE", help="take the texts of this cache")
-  _add_distributed(parser)
-  parser.set_defaults(run=_cache_teacher)
-  return parser
-
-
-def _cache_teacher(args: argparse.Namespace) -> None:
-  _distribute(args)
-  for flag, least in (("batch_size", 1), ("shard_size", 0)):
-    if getattr(args, flag) < least:
-      raise InputError(f"--{flag.replace('_', '-')}: must be {least} or more")
-  if args.verify:
-    from vsumjax.jobs.verify_cache import verify_cache
-
-    verify_cache(args.checkpoint, args.out, split=args.split, batch_size=args.batch_size)
-    return
-  from vsumjax.jobs.cache_teacher import cache_teacher
-  from vsumjax.jobs.cached_text import text_config
-
-  cache_teacher(
-    args.checkpoint,
-    args.out,
-    split=args.split,
-    batch_size=args.batch_size,
-    shard_size=args.shard_size,
-    text=text_config(
-      args.text,
-      entries=args.entries,
-      temperature=args.temperature,
-      max_new_tokens=args.max_new_tokens,
-      texts_of=args.texts_of,
-    ),
   )
 
 
@@ -334,7 +228,7 @@ def _convert(args: argparse.Namespace) -> None:
 def _add_inspect(commands) -> argparse.ArgumentParser:
   parser = commands.add_parser("inspect", help="show a batch as the model gets it")
   parser.add_argument("what", choices=("data",), help="a training batch")
-  _add_config(parser)
+  add_config(parser)
   parser.add_argument("--out", required=True, type=Path, help="folder of batch.png and batch.json")
   parser.add_argument("--step", type=int, default=0, help="which batch (0)")
   parser.add_argument("--rows", type=int, default=6, help="rows shown at most (6)")
@@ -391,6 +285,7 @@ def _quiet(verbose: bool) -> None:
   os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker")
   warnings.simplefilter("ignore")
   logging.disable(logging.WARNING)
+  logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs what it raises afterwards
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
+import signal
 import threading
 
 
@@ -17,6 +18,16 @@ def end_with_parent() -> None:
   parent = multiprocessing.parent_process()
   if parent is not None:
     threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def leave_sigterm_to_parent() -> None:
+  """Ignores SIGTERM, which reaches a whole group of processes: the parent says when to end.
+
+  Does nothing in a process that `multiprocessing` did not start.
+  """
+  is_main = threading.current_thread() is threading.main_thread()
+  if multiprocessing.parent_process() is not None and is_main:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _end_after(parent: multiprocessing.process.BaseProcess) -> None:

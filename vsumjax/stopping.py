@@ -14,14 +14,16 @@ import contextlib
 import functools
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+_Item = TypeVar("_Item")
+_END: Any = object()
 STATUS = 128 + signal.SIGTERM  # as shells give it
 
 
@@ -74,15 +76,30 @@ class Stop:
   def interrupts(self) -> Iterator[None]:
     """Within it SIGTERM raises `Interrupted`: for waiting, which may last for long.
 
-    Not where others would go on without this process.
+    So does, after SIGTERM, an error: what is waited for may have been told to end, too. Neither is
+    so where other processes would go on without this one.
     """
     self._may_interrupt = jax.process_count() == 1
     try:
       if self._asked and self._may_interrupt:
         raise Interrupted
       yield
+    except Exception as error:
+      if self._asked and self._may_interrupt:
+        raise Interrupted from error
+      raise
     finally:
       self._may_interrupt = False
+
+  def waiting_for(self, items: Generator[_Item, None, None]) -> Generator[_Item, None, None]:
+    """The same items; waiting for one of them may be interrupted."""
+    with contextlib.closing(items):
+      while True:
+        with self.interrupts():
+          item = next(items, _END)
+        if item is _END:
+          return
+        yield item
 
   def _on_signal(self, number: int, frame: FrameType | None) -> None:
     del number, frame

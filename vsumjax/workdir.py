@@ -32,6 +32,8 @@ from vsumjax.inference.score import Scorer
 from vsumjax.training import checkpoints
 from vsumjax.types import InputError
 
+ON_EVERY_DEVICE = sharding.MeshConfig()
+
 
 def write_finished(workdir: Path, config: ExperimentConfig, finished: Mapping[str, Any]) -> None:
   """Makes a workdir whose training has ended complete; `finished` goes to FINISHED.json, last."""
@@ -72,14 +74,21 @@ class Student:
     return Scorer(e.model, self.params, e.mesh, e.rules, batch_size)
 
 
-def load_student(workdir: Path, manifest: str = "", *, like: Experiment | None = None) -> Student:
+def load_student(
+  workdir: Path,
+  manifest: str = "",
+  *,
+  mesh: sharding.MeshConfig | None = ON_EVERY_DEVICE,
+  like: Experiment | None = None,
+) -> Student:
   """A trained model from its workdir.
 
   Args:
     workdir: what `launch/train.py` wrote.
     manifest: another manifest than the one it was trained on.
-    like: puts the model on the mesh of this experiment; by default on all devices, each with all
-      of the parameters.
+    mesh: of all devices; None is the one it was trained on. By default each device holds all of
+      the parameters.
+    like: an experiment whose very mesh and rules are taken instead.
 
   Raises:
     InputError: unfinished or not a workdir, a checkpoint of another architecture, or a prompt that
@@ -94,7 +103,7 @@ def load_student(workdir: Path, manifest: str = "", *, like: Experiment | None =
     config,
     tokenizer=str(workdir / "tokenizer.model"),
     data=data,
-    mesh=like.config.mesh if like else sharding.MeshConfig(),
+    mesh=like.config.mesh if like else mesh or config.mesh,
     rules=like.rules if like else config.rules,
   )
   experiment = build_experiment(config, like.mesh.devices.flatten() if like else None)

@@ -1,5 +1,6 @@
 """A launch script in a process of its own, to be stopped at a moment of choice."""
 
+import json
 import os
 import signal
 import subprocess
@@ -46,6 +47,13 @@ class Launched:
     self._process.send_signal(signal.SIGINT)
     return self.end(130)
 
+  def terminate(self, status=143):
+    """Asks it to end and waits; what it wrote to stderr, and the seconds it took."""
+    started = time.monotonic()
+    self._process.send_signal(signal.SIGTERM)
+    err = self.end(status)
+    return err, time.monotonic() - started
+
   def kill(self):
     self._process.send_signal(signal.SIGKILL)
     assert self._process.wait(DEADLINE_S) == -signal.SIGKILL
@@ -55,6 +63,41 @@ class Launched:
   def workers(self):
     """Process ids of those it started, and of those that they started, that run."""
     return _started_by(self.pid)
+
+
+class Training(Launched):
+  """launch/train.py."""
+
+  def __init__(self, config, workdir):
+    super().__init__("train.py", "--config", config, "--workdir", workdir)
+    self.workdir = workdir
+
+  def kill(self):
+    super().kill()
+    assert not (self.workdir / "FINISHED.json").exists()
+
+  def finish(self):
+    """The first step it made."""
+    err = self.end(0)
+    steps = [line for line in err.splitlines() if line.startswith(f"train {self.workdir}: ")]
+    told, _, table = err.partition("time of this run")
+    assert told.split() == " ".join(steps).split(), err
+    assert "steps" in table, err
+    return int(steps[0].split(": ")[1].split("/")[0])
+
+
+def num_lines(workdir):
+  """Steps that were logged."""
+  path = workdir / "metrics.jsonl"
+  return path.read_text().count("train/loss") if path.exists() else 0
+
+
+def result(workdir):
+  """What FINISHED.json says, and what was logged of each step."""
+  finished = json.loads((workdir / "FINISHED.json").read_text())
+  names = ("step", "train/loss", "train/grad_norm", "validation/loss")
+  lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+  return finished, [[line.get(name) for name in names] for line in lines]
 
 
 def _started_by(pid):

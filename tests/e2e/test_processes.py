@@ -2,14 +2,22 @@
 
 import json
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from launched import num_lines
 
 SCRIPT = Path(__file__).parent / "two_processes.py"
+OPTIONS = {
+  "train.accumulate": 2,
+  "train.ema_decay": 0.8,
+  "train.keep_best": "validation/ce",
+}
 
 
 def _free_port():
@@ -18,10 +26,10 @@ def _free_port():
     return listener.getsockname()[1]
 
 
-def _run(count, *command):
-  """Runs a command in `count` processes, which have two devices together."""
+def _start(count, *command):
+  """A command in `count` processes, which have two devices together."""
   port = _free_port()
-  processes = [
+  return [
     subprocess.Popen(
       [*map(str, (sys.executable, SCRIPT, port, index, count, *command))],
       stdout=subprocess.PIPE,
@@ -30,13 +38,21 @@ def _run(count, *command):
     )
     for index in range(count)
   ]
-  outputs = [process.communicate(timeout=240)[0] for process in processes]
-  return [process.returncode for process in processes], outputs
+
+
+def _end(processes, status):
+  """What they wrote."""
+  outs = [process.communicate(timeout=240)[0] for process in processes]
+  assert [process.returncode for process in processes] == [status] * len(processes), outs
+  return outs
+
+
+def _start_training(count, config, workdir):
+  return _start(count, "train", "--config", config, "--workdir", workdir)
 
 
 def _train(count, config, workdir):
-  statuses, outputs = _run(count, "train", "--config", config, "--workdir", workdir)
-  assert statuses == [0] * count, outputs
+  _end(_start_training(count, config, workdir), 0)
   finished = json.loads((workdir / "FINISHED.json").read_text())
   lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
   return finished, [line["train/loss"] for line in lines if "train/loss" in line]
@@ -51,11 +67,31 @@ def test_two_processes_equal_one(write_config, config_values, tmp_path):
   assert two == one
 
 
-def _cache(count, checkpoint, out, *options):
-  return _run(
-    *(count, "cache-teacher", "--checkpoint", checkpoint, "--out", out),
-    *("--batch-size", 2, "--shard-size", 3, *options),
-  )
+def test_with_all_options_and_told_to_end_they_equal_one(write_config, config_values, tmp_path):
+  """One of the two is told; both save the same step and end."""
+  changes = {"train.num_steps": 24, "train.eval_every": 6, "train.checkpoint_every": 1000}
+  config = write_config(tmp_path / "tiny.py", config_values(**OPTIONS, **changes))
+  one, one_losses = _train(1, config, tmp_path / "one")
+  workdir = tmp_path / "two"
+  processes = _start_training(2, config, workdir)
+  while num_lines(workdir) < 4:
+    assert [process.poll() for process in processes] == [None, None]
+    time.sleep(0.01)
+  processes[1].send_signal(signal.SIGTERM)
+  outs = _end(processes, 143)
+  first, second = (out.splitlines()[-1] for out in outs)
+  assert first == second
+  assert first.startswith("vsumjax train: stopped; saved at step ")
+  two, two_losses = _train(2, config, workdir)
+  assert len(one_losses) == 24
+  assert two_losses == one_losses
+  assert two == one
+  assert two["metric"] == "validation/ce"
+
+
+def _cache(count, checkpoint, out, *options, status=0):
+  command = ("cache-teacher", "--checkpoint", checkpoint, "--out", out)
+  return _end(_start(count, *command, "--batch-size", 2, "--shard-size", 3, *options), status)
 
 
 def _files(folder):
@@ -66,20 +102,17 @@ def _files(folder):
 def straight(trained, tmp_path_factory):
   """The cache that one process writes."""
   out = tmp_path_factory.mktemp("straight") / "cache"
-  statuses, outputs = _cache(1, trained, out)
-  assert statuses == [0], outputs
+  _cache(1, trained, out)
   assert len(list(out.glob("shard-*"))) == 3
   return out
 
 
 def test_two_processes_cache_the_same_bytes_as_one(trained, straight, tmp_path):
-  statuses, outputs = _cache(2, trained, tmp_path)
-  assert statuses == [0, 0], outputs
+  outputs = _cache(2, trained, tmp_path)
   assert _files(tmp_path) == _files(straight)
   assert f"cache {tmp_path}: 8/8, done in" in outputs[0]
   assert "cache" not in outputs[1]  # one process tells of all
-  statuses, outputs = _cache(2, trained, tmp_path, "--verify")
-  assert statuses == [0, 0], outputs
+  outputs = _cache(2, trained, tmp_path, "--verify")
   assert "8 examples; differ by" in outputs[0]
   assert "recompute" not in outputs[1]
 
@@ -96,8 +129,7 @@ def test_processes_finish_what_is_missing(trained, straight, tmp_path, missing):
   (out / "MANIFEST.json").unlink()
   for index in missing:
     (out / f"shard-{index:05d}-of-00003.arrayrecord").unlink()
-  statuses, outputs = _cache(2, trained, out)
-  assert statuses == [0, 0], outputs
+  _cache(2, trained, out)
   assert _files(out) == _files(straight)
 
 
@@ -106,7 +138,6 @@ def test_where_one_process_fails_all_stop(trained, straight, tmp_path):
   out = shutil.copytree(straight, tmp_path / "cache")
   (out / "MANIFEST.json").unlink()
   (out / "shard-00001-of-00003.arrayrecord").write_bytes(b"broken")
-  statuses, outputs = _cache(2, trained, out)
-  assert statuses == [2, 2], outputs
+  outputs = _cache(2, trained, out, status=2)
   assert "shard-00001-of-00003.arrayrecord: the shard is broken" in outputs[0]
   assert "vsumjax cache-teacher: process 0 failed; its own output says why" in outputs[1]

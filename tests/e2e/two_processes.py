@@ -10,6 +10,7 @@ if __name__ == "__main__":
   jax.config.update("jax_num_cpu_devices", 2 // count)
   if count > 1:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.config.update("jax_enable_preemption_service", False)  # as `--distributed` does
     jax.distributed.initialize(f"127.0.0.1:{port}", count, index)
   from vsumjax import cli
 

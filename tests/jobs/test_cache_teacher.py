@@ -1,14 +1,19 @@
 """`vsumjax cache-teacher`: the whole split, once, for one teacher."""
 
+import re
 import shutil
 
+import jax
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vsumjax.data import teacher_cache
 from vsumjax.inference.score import Scorer
 from vsumjax.jobs import cache_teacher as module
 from vsumjax.jobs.cache_teacher import cache_teacher
+from vsumjax.sharding import MeshConfig
 from vsumjax.types import InputError
 from vsumjax.workdir import load_student
 
@@ -73,7 +78,7 @@ def test_a_finished_cache_asks_the_teacher_nothing(trained, cache, monkeypatch):
 def test_another_teachers_folder_is_refused(trained, cache, monkeypatch):
   student = load_student(trained)
   other = type(student)(student.experiment, student.params, "0" * 32)
-  monkeypatch.setattr(module, "load_student", lambda checkpoint: other)
+  monkeypatch.setattr(module, "load_student", lambda checkpoint, mesh: other)
   before = _files(cache)
   with pytest.raises(InputError, match=r"teacher_digest is \w+ in this cache and 0{32} here"):
     cache_teacher(trained, cache, **BATCH)
@@ -111,3 +116,68 @@ def test_the_command_writes_a_cache(trained, run_cli, tmp_path):
   assert err.startswith(f"cache {out}: ")
   teacher_cache.verify(out)
   shutil.rmtree(out)
+
+
+@pytest.mark.parametrize(
+  ("num_examples", "shard_size"),
+  [(1, 1024), (11_750, 1024), (65_537, 1025), (524_288, 8192), (10**7, 8192)],
+)
+def test_shards_grow_with_the_cache_up_to_a_size(num_examples, shard_size):
+  assert module.default_shard_size(num_examples) == shard_size
+
+
+@given(
+  num_examples=st.integers(1, 60), shard_size=st.integers(1, 20), num_rows=st.integers(1, 9),
+  finished=st.sets(st.integers(0, 59)), place=st.sampled_from([(0, 1), (0, 2), (1, 2), (2, 3)]),
+)  # fmt: skip
+def test_pending_examples_come_once_and_shards_begin_with_a_batch(
+  num_examples, shard_size, num_rows, finished, place
+):
+  shards = teacher_cache._cut_shards(num_examples, shard_size)[place[0] :: place[1]]
+  pending = [shard for shard in shards if shard.index not in finished]
+  per_shard = -(-min(shard_size, num_examples) // num_rows)
+  num_batches = module._num_batches(pending, num_rows, per_shard)
+  batches = [module._examples(pending, num_rows, per_shard, k) for k in range(num_batches + 2)]
+  assert all(batch.shape == (num_rows,) for batch in batches)
+  assert all((batch == -1).all() for batch in batches[num_batches:])
+  examples = [example for batch in batches for example in batch.tolist() if example >= 0]
+  assert examples == [example for shard in pending for example in range(shard.start, shard.stop)]
+  for number, shard in enumerate(pending):
+    assert batches[number * per_shard][0] == shard.start
+
+
+@pytest.mark.parametrize(
+  ("option", "value", "told"),
+  [("--batch-size", 0, "--batch-size: must be 1"), ("--shard-size", -1, "--shard-size: must be 0")],
+)
+def test_impossible_sizes_are_refused(run_cli, tmp_path, option, value, told):
+  status, out, err = run_cli(
+    "cache-teacher", "--checkpoint", tmp_path, "--out", tmp_path / "out", option, value
+  )
+  assert (status, out, len(err.splitlines())) == (2, "", 1)
+  assert told in err
+  assert not (tmp_path / "out").exists()
+
+
+def test_a_large_teacher_lies_on_a_mesh(trained, tmp_path, run_cli):
+  """Its parameters are spread over the devices, and it answers as it does from every one."""
+  (kernel, *_) = jax.tree.leaves(load_student(trained, mesh=MeshConfig(1, 4, 2)).params["llm"])
+  assert not kernel.sharding.is_fully_replicated
+  for name, flags in {"one": [], "two": ["--mesh", "1,4,2"]}.items():
+    out = tmp_path / name
+    status, _, err = run_cli("cache-teacher", "--checkpoint", trained, "--out", out, *flags)
+    assert status == 0, err
+  one, two = (teacher_cache.CacheReader(tmp_path / name, {}) for name in ("one", "two"))
+  for example in range(len(one)):
+    np.testing.assert_allclose(one[example].score_logits, two[example].score_logits, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+  ("mesh", "message"),
+  [("1,2", "--mesh: '1,2' is not three numbers"), ("1,3,1", "mesh: .* does not fit 8 devices")],
+)
+def test_a_mesh_that_does_not_fit_is_refused(mesh, message, trained, tmp_path, run_cli):
+  command = ("cache-teacher", "--checkpoint", trained, "--out", tmp_path / "cache")
+  status, _, err = run_cli(*command, "--mesh", mesh)
+  assert status == 2
+  assert re.search(message, err)

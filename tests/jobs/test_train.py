@@ -13,6 +13,7 @@ def test_a_workdir_holds_all_that_using_the_model_needs(trained, make_config, co
     "config.json",
     "tokenizer.model",
     "checkpoints",
+    "events",
     "metrics.jsonl",
     "FINISHED.json",
   }
@@ -39,3 +40,14 @@ def test_overrides_of_the_command_count(run_cli, write_config, config_values, tr
   # Steps are part of the schedule, so that a longer run is another run.
   assert "cannot resume: train.num_steps is 6 in the checkpoint and 9 now" in err
   assert err.count("\n") == 1
+
+
+def test_a_window_to_profile_that_holds_no_step_is_refused(
+  run_cli, write_config, config_values, tmp_path
+):
+  path = write_config(tmp_path / "tiny.py", config_values())
+  command = ("train", "--config", path, "--workdir", tmp_path / "run", "--profile", "5:5")
+  status, out, err = run_cli(*command)
+  assert (status, out) == (2, "")
+  assert err.startswith("vsumjax train: --profile: '5:5' is not START:STOP")
+  assert not (tmp_path / "run").exists()

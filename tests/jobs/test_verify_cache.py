@@ -7,10 +7,11 @@ import shutil
 import numpy as np
 import pytest
 
-from vsumjax.data import teacher_cache
+from vsumjax.data import teacher_cache, token_records
 from vsumjax.data.teacher_cache import CacheReader, CacheWriter
 from vsumjax.jobs import verify_cache as module
 from vsumjax.jobs.cache_teacher import cache_teacher
+from vsumjax.jobs.cached_text import TextConfig
 from vsumjax.jobs.verify_cache import verify_cache
 from vsumjax.types import InputError
 
@@ -70,9 +71,35 @@ def test_an_answer_that_the_teacher_does_not_give_is_named(trained, cache, tmp_p
   _made_again(cache, tmp_path / "same")
   verify_cache(trained, tmp_path / "same", batch_size=8)
   _made_again(cache, tmp_path / "other", change)
-  told = r"example 5 \(video 'train_\d+', segment \d+\): .* up to 0\.01 .* tolerance of 0\.001"
+  told = r"example 5 \(video 'train_\d+', segment \d+\): score logits .* by up to 0\.01, .* 0\.001"
   with pytest.raises(InputError, match=told):
     verify_cache(trained, tmp_path / "other", batch_size=8)
+
+
+@pytest.fixture(scope="module", params=token_records.KINDS)
+def texts(trained, tmp_path_factory, request):
+  """A cache of texts."""
+  text = TextConfig(request.param, entries=4, max_new_tokens=3, temperature=2.0)
+  out = tmp_path_factory.mktemp(request.param)
+  return cache_teacher(trained, out, batch_size=8, shard_size=SHARD_SIZE, text=text)
+
+
+def test_texts_that_are_in_order_pass(trained, texts):
+  assert sum(len(CacheReader(texts, {})[i].text.tokens) for i in range(8)) > 0
+  checked = verify_cache(trained, texts, batch_size=8)
+  assert checked.num_recomputed == 8
+  assert 0 <= checked.largest_difference < 0.01
+
+
+@pytest.mark.parametrize("name", ["logsumexp", "entropy"])
+def test_what_the_teacher_does_not_say_of_a_text_is_named(trained, texts, tmp_path, name):
+  def change(example, answer):
+    changed = getattr(answer.text, name) + np.float32(0.1 * (example == 6))
+    return answer._replace(text=answer.text._replace(**{name: changed}))
+
+  _made_again(texts, tmp_path, change)
+  with pytest.raises(InputError, match=rf"example 6 .*: {name} .* by up to 0\.1, "):
+    verify_cache(trained, tmp_path, batch_size=8)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """What is saved comes back: values, shardings and what a run is."""
 
+import errno
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -94,6 +97,54 @@ def test_another_architecture_is_refused_by_leaf(saver, change, message):
     saver.restore_params(5, _abstract(params))
   with pytest.raises(InputError, match=message):
     saver.restore(5, _abstract(_state().replace(params=params)))
+
+
+def test_whether_the_evaluation_is_done_comes_back(saver, tmp_path):
+  assert saver.is_evaluated(5)
+  other = Checkpoints(tmp_path)
+  other.save(_state(), 5, META, is_evaluated=False)
+  other.wait()
+  assert not other.is_evaluated(5)
+  other.close()
+
+
+def test_steps_are_kept_and_deleted_as_told(tmp_path):
+  saver = Checkpoints(tmp_path, folder="kept", max_to_keep=None)
+  for step in (1, 2, 3):
+    saver.save({"params": _state(step).params}, step, META)
+  saver.delete(2)
+  saver.close()
+  saver = Checkpoints(tmp_path, folder="kept", max_to_keep=None, create=False)
+  assert saver.steps() == [1, 3]
+  saver.close()
+
+
+def test_a_step_is_saved_once(saver):
+  """Orbax would leave it out silently if it were asked whether to save."""
+  with pytest.raises(ValueError, match="already exists"):
+    saver.save(_state(), 5, META)
+
+
+@pytest.mark.parametrize(
+  "error",
+  [
+    OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+    ValueError("RESOURCE_EXHAUSTED: Error writing x:\n [OS error 28: No space left on device]"),
+  ],
+)
+def test_a_full_disk_is_told_in_one_line(saver, monkeypatch, error):
+  def refuse(*args, **kwargs):
+    raise error
+
+  monkeypatch.setattr(saver._manager, "save", refuse)
+  monkeypatch.setattr(saver._manager, "wait_until_finished", refuse)
+  for act in (lambda: saver.save(_state(6), 6, META), saver.wait):
+    with pytest.raises(
+      OSError, match="checkpoints: a checkpoint cannot be written: No sp"
+    ) as raised:
+      act()
+    assert "\n" not in str(raised.value)
+  monkeypatch.undo()
 
 
 def test_a_step_that_is_not_there_is_refused(saver):

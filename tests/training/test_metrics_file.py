@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from vsumjax.training.metrics import Mean, MetricsFile
+from vsumjax.training.metrics import Log, Mean, MetricsFile
 from vsumjax.types import InputError
 
 
@@ -43,6 +43,24 @@ def test_truncate_drops_later_lines_and_is_the_start_of_new_ones(file):
     (2, 1.0),
     (3, 9.0),
   ]
+
+
+def test_an_evaluation_that_is_made_again_is_dropped_with_later_lines(tmp_path):
+  file = MetricsFile(tmp_path / "metrics.jsonl")
+  for step in (3, 6, 9):
+    file.append(step, {"train/loss": 1.0})
+    file.append(step, {"validation/loss": 2.0})
+  file.truncate_after(6, is_evaluated=False)
+  names = [(line["step"], *list(line)[1:]) for line in file.read()]
+  assert names == [(3, "train/loss"), (3, "validation/loss"), (6, "train/loss")]
+
+
+def test_a_log_that_cannot_be_written_names_its_folder(tmp_path):
+  log = Log(tmp_path, writes=True)
+  log.resume(None, is_evaluated=False)
+  (tmp_path / "metrics.jsonl").mkdir()
+  with pytest.raises(OSError, match=f"^{tmp_path}: metrics cannot be written: Is a directory$"):
+    log.append(1, {"loss": 0.0})
 
 
 def test_truncate_without_a_file_makes_none(tmp_path):

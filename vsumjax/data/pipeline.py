@@ -25,7 +25,7 @@ from vsumjax.data.reading import INPUTS
 from vsumjax.data.sets import DataSet
 from vsumjax.data.store import BusyError
 from vsumjax.data.windows import GIB, PADDING_EXAMPLE, WindowSource
-from vsumjax.processes import end_with_parent
+from vsumjax.processes import end_with_parent, leave_sigterm_to_parent
 from vsumjax.types import Batch, InputError, TeacherTargets, TokenTargets
 
 _MOST_WEIGHT = 10_000  # rows of the block in which proportions are exact
@@ -182,6 +182,7 @@ class _BatchSource:
   def __setstate__(self, state: dict[str, Any]) -> None:
     self.__dict__.update(state)
     end_with_parent()  # Grain's workers outlive a process that is killed
+    leave_sigterm_to_parent()
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     examples = self._examples_of(index).tolist()

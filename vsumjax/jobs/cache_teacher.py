@@ -16,6 +16,7 @@ from vsumjax.data.teacher_cache import CachedAnswer, CacheWriter, Shard
 from vsumjax.data.windows import PADDING_EXAMPLE, WindowSource
 from vsumjax.jobs.cached_text import TextConfig, TextTeacher
 from vsumjax.jobs.together import gather, on_all, on_first, progress_on_first
+from vsumjax.sharding import MeshConfig
 from vsumjax.types import Batch, StudentOutput
 from vsumjax.workdir import Student, load_finished, load_student
 
@@ -30,6 +31,7 @@ def cache_teacher(
   batch_size: int = 64,
   shard_size: int = 0,
   text: TextConfig | None = None,
+  mesh: MeshConfig | None = None,
 ) -> Path:
   """Caches the teacher of workdir `checkpoint` over `split` (its training split by default).
 
@@ -44,6 +46,7 @@ def cache_teacher(
     batch_size: of all devices together.
     shard_size: examples of a file, 0 for `default_shard_size`.
     text: what is cached of texts beside the scores, if anything.
+    mesh: of all devices; by default the one on which the teacher was trained.
 
   Raises:
     InputError: `out` holds the cache of another teacher, prompt or data set, or another process of
@@ -51,7 +54,7 @@ def cache_teacher(
     OSError: the disk is full or failing; what is finished stays.
   """
   on_first(lambda: load_finished(checkpoint))  # which the first process may be about to write
-  student = load_student(checkpoint)
+  student = load_student(checkpoint, mesh=mesh)
   source = student.experiment.source(split or student.experiment.config.data.train_split)
   identity, texts = identity_of(student, source), None
   if text is not None:

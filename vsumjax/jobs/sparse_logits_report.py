@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from vsumjax.files import replacing
 from vsumjax.jobs.study import with_interval
 
-COLORS = ("#222222", "#1f77b4", "#2ca02c", "#d62728", "#ff9896", "#9467bd")
+COLORS = ("#222222", "#1f77b4", "#2ca02c", "#d62728", "#9467bd")
 BASELINE = "full"
 
 
@@ -41,8 +41,7 @@ def show(report: Mapping[str, Any]) -> None:
   for name in ("bytes a token", "KL", "above full, %"):
     table.add_column(name, justify="right")
   for name, curves in report["held_out_kl"].items():
-    kind = "topk" if name.startswith("renormalised") else name
-    size = report["bytes_per_token"].get(kind)
+    size = report["bytes_per_token"].get("topk" if name == "renormalised" else name)
     last = [curve[-1] for curve in curves]
     excess = "" if name == BASELINE else with_interval(excess_percent(report, name), "+")
     table.add_row(name, f"{size:.1f}" if size else "", with_interval(last), excess)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vsumjax import sharding
 from vsumjax.models import gemma
@@ -39,17 +40,22 @@ class Lesson(NamedTuple):
   topk: TokenTargets | None = None
 
 
-def build_model(vocab_size: int, width: int, depth: int, seed: int) -> Model:
-  """Gemma 2 without its sliding window, with random parameters."""
+def build_model(vocab_size: int, width: int, depth: int, seed: int, mesh: Mesh) -> Model:
+  """Gemma 2 without its sliding window, with random parameters, on every device of the mesh."""
   config = gemma.GemmaConfig(
     vocab_size=vocab_size, width=width, depth=depth, mlp_dim=4 * width, num_heads=4,
     num_kv_heads=2, head_size=width // 4, query_scale=width / 4, attention_cap=50.0, final_cap=CAP,
     post_norms=True, sliding_window=0,
   )  # fmt: skip
   module = gemma.Gemma(config, jnp.float32, remat=False)
-  init = functools.partial(module.init, method=_read)
-  variables = jax.jit(init)(jax.random.key(seed), jnp.zeros((1, 2), jnp.int32))
-  return Model(module, sharding.unbox(variables)["params"])
+  params = _init(module, jax.random.key(seed))
+  return Model(module, jax.device_put(params, NamedSharding(mesh, PartitionSpec())))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _init(module: gemma.Gemma, key: jax.Array) -> Any:
+  variables = module.init(key, jnp.zeros((1, 2), jnp.int32), method=_read)
+  return sharding.unbox(variables)["params"]
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -83,7 +89,7 @@ def _residual(module: gemma.Gemma, token_BT: jax.Array) -> jax.Array:
   return x_BTD
 
 
-def full(hidden: jax.Array, student: jax.Array, teacher: jax.Array, lesson: Lesson) -> Pair:
+def _full(hidden: jax.Array, student: jax.Array, teacher: jax.Array, lesson: Lesson) -> Pair:
   return vocab_losses.full_kl_loss(
     hidden, student, lesson.hidden, teacher, _ones(hidden), cap=CAP, teacher_cap=CAP,
     temperature=1.0,
@@ -100,13 +106,9 @@ def _topk(hidden: jax.Array, student: jax.Array, _: jax.Array, lesson: Lesson) -
   return vocab_losses.topk_kl_loss(hidden, student, lesson.topk, _ones(hidden), **options)
 
 
-def _renormalised(
-  both: bool, hidden: jax.Array, student: jax.Array, _: jax.Array, lesson: Lesson
-) -> Pair:
-  """What is common: the likeliest tokens as if there were no others; for the student, if `both`."""
+def _renormalised(hidden: jax.Array, student: jax.Array, _: jax.Array, lesson: Lesson) -> Pair:
+  """What is common, for comparison: the teacher's likeliest tokens as if there were no others."""
   at, logsumexp = logits_and_logsumexp(hidden, student, lesson.topk.ids, cap=CAP)
-  if both:
-    logsumexp = jax.nn.logsumexp(at, axis=-1)
   logp = jax.nn.log_softmax(lesson.topk.values)
   kl = jnp.sum(jnp.exp(logp) * (logp - at + logsumexp[..., None]), axis=-1)
   return weighted(kl, _ones(hidden))
@@ -123,11 +125,10 @@ def _ones(hidden: jax.Array) -> jax.Array:
 
 # By name: (hidden states, embedding, embedding of the teacher, lesson) -> (sum, weight).
 LOSSES: dict[str, Callable[[jax.Array, jax.Array, jax.Array, Lesson], Pair]] = {
-  "full": full,
+  "full": _full,
   "sampled": _sampled,
   "topk": _topk,
-  "renormalised": functools.partial(_renormalised, False),
-  "renormalised on both sides": functools.partial(_renormalised, True),
+  "renormalised": _renormalised,
   "data": _data,
 }
 
@@ -141,21 +142,39 @@ def train(
   watch: Callable[[int, Any], None],
 ) -> Any:
   """A step for each lesson. watch(steps done, parameters) is called before each and at the end."""
-
-  @jax.jit
-  def step(params: Any, opt_state: Any, lesson: Lesson) -> tuple[Any, Any]:
-    def mean_loss(params: Any) -> jax.Array:
-      hidden = read(model.module, params, lesson.text)
-      total, weight = LOSSES[loss](hidden, embedding_of(params), teacher_embedding, lesson)
-      return total / weight
-
-    updates, opt_state = tx.update(jax.grad(mean_loss)(params), opt_state, params)
-    return optax.apply_updates(params, updates), opt_state
-
-  params, opt_state = model.params, tx.init(model.params)
-  done = 0
+  params, done = model.params, 0
+  opt_state = jax.device_put(tx.init(params), embedding_of(params).sharding)
   for done, lesson in enumerate(lessons, start=1):
     watch(done - 1, params)
-    params, opt_state = step(params, opt_state, lesson)
+    params, opt_state = _step(model.module, loss, tx, params, opt_state, teacher_embedding, lesson)
   watch(done, params)
   return params
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _step(
+  module: gemma.Gemma,
+  loss: str,
+  tx: optax.GradientTransformation,
+  params: Any,
+  opt_state: Any,
+  teacher_embedding: jax.Array | None,
+  lesson: Lesson,
+) -> tuple[Any, Any]:
+  def mean_loss(params: Any) -> jax.Array:
+    hidden = read(module, params, lesson.text)
+    total, weight = LOSSES[loss](hidden, embedding_of(params), teacher_embedding, lesson)
+    return total / weight
+
+  updates, opt_state = tx.update(jax.grad(mean_loss)(params), opt_state, params)
+  return optax.apply_updates(params, updates), opt_state
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def kl_to_teacher(
+  module: gemma.Gemma, params: Any, teacher_embedding: jax.Array, lesson: Lesson
+) -> Pair:
+  """Sum over the tokens of a batch of KL(teacher ‖ student), exact, and their number."""
+  return LOSSES["full"](
+    read(module, params, lesson.text), embedding_of(params), teacher_embedding, lesson
+  )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Sequence
@@ -13,11 +14,13 @@ import rich.box
 import rich.console
 import rich.table
 
-from vsumjax.data import pipeline, teacher_cache
+from vsumjax.data import pipeline, teacher_cache, token_records
 from vsumjax.data.teacher_cache import CachedAnswer, Shard
 from vsumjax.data.windows import PADDING_EXAMPLE, WindowSource
 from vsumjax.jobs.cache_teacher import identity_of, score_answers
+from vsumjax.jobs.cached_text import TextConfig, TextTeacher
 from vsumjax.jobs.together import on_all, progress_on_first
+from vsumjax.sharding import MeshConfig
 from vsumjax.training.state import params_digest
 from vsumjax.types import InputError
 from vsumjax.workdir import Student, load_student
@@ -33,7 +36,7 @@ class Checked:
 
   num_bytes: of all shards.
   num_recomputed: examples that the teacher was asked again.
-  largest_difference: of a score logit of these.
+  largest_difference: of a value of these.
   tolerance: absolute and relative.
   """
 
@@ -45,25 +48,35 @@ class Checked:
   tolerance: float
 
 
-def verify_cache(checkpoint: Path, out: Path, *, split: str = "", batch_size: int = 64) -> Checked:
+def verify_cache(
+  checkpoint: Path,
+  out: Path,
+  *,
+  split: str = "",
+  batch_size: int = 64,
+  mesh: MeshConfig | None = None,
+) -> Checked:
   """Reads every record of the cache back, and asks its teacher for some of them again.
 
   Compared are the size and digest of every shard, the key and form of every record, the digest of
-  the teacher's parameters as they are in its checkpoint, and the score logits of 64 examples of all
-  shards. Prints what was checked.
+  the teacher's parameters as they are in its checkpoint, and for 64 examples of all shards the
+  score logits and, of every token of a text, logsumexp, entropy and the log probabilities of the
+  likeliest. Draws are not compared: the last bit of a logit may change one. Prints what was
+  checked.
 
   Args:
     checkpoint: workdir of the teacher.
     out: the cache.
     split: that was cached, by default the teacher's training split.
     batch_size: of all devices together.
+    mesh: of all devices; by default the one on which the teacher was trained.
 
   Raises:
     InputError: naming the first file, field or example that is not as it should be.
   """
   with progress_on_first(f"verify {out}") as update:
     teacher_cache.verify(out, update)
-  student = load_student(checkpoint)
+  student = load_student(checkpoint, mesh=mesh)
   found = params_digest(student.params)
   if found != student.params_digest:
     raise InputError(
@@ -71,21 +84,35 @@ def verify_cache(checkpoint: Path, out: Path, *, split: str = "", batch_size: in
       f"{student.params_digest}; the checkpoint was changed, train again in another folder"
     )
   source = student.experiment.source(split or student.experiment.config.data.train_split)
-  identity = dataclasses.asdict(identity_of(student, source))
-  expected = {name: value for name, value in identity.items() if not _is_of_text(name)}
-  reader = teacher_cache.CacheReader(out, expected)
-  checked = _recompute(student, source, reader, batch_size)
+  identity, reader = identity_of(student, source), teacher_cache.CacheReader(out, {})
+  texts = _ask_about_texts(student, identity, reader, out)
+  reader.require(dataclasses.asdict(identity if texts is None else texts.identity))
+  checked = _recompute(student, source, reader, batch_size, texts)
   if jax.process_index() == 0:
     _print_table(out, checked)
   return checked
 
 
-def _is_of_text(field: str) -> bool:
-  return field.startswith("text_") or field == "vocab_size"
+def _ask_about_texts(
+  student: Student,
+  identity: teacher_cache.CacheIdentity,
+  reader: teacher_cache.CacheReader,
+  out: Path,
+) -> TextTeacher | None:
+  """The teacher, asked about the texts that the cache holds, if it holds any."""
+  said = reader.identity
+  if not said.text_kind:
+    return None
+  config = TextConfig(said.text_kind, said.text_entries, said.text_temperature, texts_of=out)
+  return TextTeacher(student, identity, config)
 
 
 def _recompute(
-  student: Student, source: WindowSource, reader: teacher_cache.CacheReader, batch_size: int
+  student: Student,
+  source: WindowSource,
+  reader: teacher_cache.CacheReader,
+  batch_size: int,
+  texts: TextTeacher | None,
 ) -> Checked:
   """Asks the teacher again; each process for its share of the sample."""
   tolerance = _TOLERANCES[student.experiment.config.model.dtype]
@@ -97,10 +124,12 @@ def _recompute(
   examples_of = functools.partial(_rows, mine, num_rows)
   threads = student.experiment.config.data.num_threads
   batches = pipeline.batches_of(source, examples_of, num_batches, 0, threads)
-  answers = []
-  with progress_on_first("recompute") as update:
-    for batch, output in scorer.outputs(batches):
-      answers += score_answers(batch, output)
+  outputs = scorer.outputs(batches if texts is None else texts.with_texts(batches))
+  answers_of = score_answers if texts is None else texts.answers
+  answers: list[CachedAnswer] = []
+  with progress_on_first("recompute") as update, contextlib.closing(outputs):
+    for batch, output in outputs:
+      answers += answers_of(batch, output)
       update(min(len(answers) * jax.process_count(), len(sample)), len(sample))
   difference = on_all(lambda: _largest_difference(source, reader, mine, answers, tolerance))
   return Checked(
@@ -140,16 +169,26 @@ def _largest_difference(
 ) -> float:
   differences = [0.0]
   for example, answer in zip(examples, answers, strict=True):
-    cached_NC = reader[example].score_logits
-    differences.append(float(np.abs(answer.score_logits - cached_NC).max()))
-    if not np.allclose(answer.score_logits, cached_NC, rtol=tolerance, atol=tolerance):
-      video, first = source.window(example)
-      raise InputError(
-        f"example {example} (video {source.videos[video].id!r}, segment {first}): the teacher's "
-        f"logits are up to {differences[-1]:.2g} from those of the cache, with a tolerance of "
-        f"{tolerance}; make the cache again in another folder"
-      )
+    cached = _compared(reader[example], reader.identity.text_kind)
+    for name, here in _compared(answer, reader.identity.text_kind).items():
+      differences.append(float(np.abs(here - cached[name]).max(initial=0.0)))
+      if not np.allclose(here, cached[name], rtol=tolerance, atol=tolerance):
+        video, first = source.window(example)
+        raise InputError(
+          f"example {example} (video {source.videos[video].id!r}, segment {first}): {name} of the "
+          f"teacher and the cache differ by up to {differences[-1]:.2g}, with a tolerance of "
+          f"{tolerance}; make the cache again in another folder"
+        )
   return max(differences)
+
+
+def _compared(answer: CachedAnswer, text_kind: str) -> dict[str, np.ndarray]:
+  compared = {"score logits": answer.score_logits}
+  if answer.text is not None:
+    compared |= {"logsumexp": answer.text.logsumexp, "entropy": answer.text.entropy}
+  if text_kind == token_records.TOPK:
+    compared["log probabilities"] = answer.text.values
+  return compared
 
 
 def _print_table(out: Path, checked: Checked) -> None:
@@ -162,5 +201,5 @@ def _print_table(out: Path, checked: Checked) -> None:
   table.add_row("teacher: digest of its parameters", "recomputed from the checkpoint")
   table.add_row("tokenizer, prompt, examples", "those of the teacher")
   difference = f"differ by {checked.largest_difference:.1g} at most, tolerance {checked.tolerance}"
-  table.add_row("score logits asked again", f"{checked.num_recomputed} examples; {difference}")
+  table.add_row("teacher asked again", f"{checked.num_recomputed} examples; {difference}")
   rich.console.Console().print(table)

@@ -9,6 +9,8 @@ meta   what the run is: the flat config and the digests a resumed run must share
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,10 @@ from vsumjax.types import InputError
 
 Meta = Mapping[str, Any]
 FOLDER = "checkpoints"
+_DISK_ERRORS = tuple(
+  os.strerror(code)
+  for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES)
+)
 
 
 class Checkpoints:
@@ -141,15 +147,15 @@ class Checkpoints:
 
   @contextlib.contextmanager
   def _told_in_one_line(self) -> Iterator[None]:
-    """What the disk refuses reaches us as errors of many kinds and lines."""
+    """What the disk refuses reaches us as errors of many kinds and lines, from other threads."""
     try:
       yield
     except (OSError, ValueError, RuntimeError) as error:
-      reason = " ".join(str(error).split())
-      if "No space left" in reason:
-        reason = "no space left on the disk"
+      reasons = [reason for reason in _DISK_ERRORS if reason in str(error)]
+      if not reasons:
+        raise
       raise OSError(
-        f"{self.path}: a checkpoint cannot be written: {reason[:300]}; what was saved before is "
+        f"{self.path}: a checkpoint cannot be written: {reasons[0]}; what was saved before is "
         "kept, and the same command goes on from it"
       ) from error
 

@@ -168,7 +168,7 @@ class _Training:
   def run(self) -> TrainState:
     """Trains to the end."""
     with (
-      contextlib.closing(self._run.train_batches(self._step)) as batches,
+      contextlib.closing(self._stop.waiting_for(self._run.train_batches(self._step))) as batches,
       sharding.use_mesh(self._run.mesh, self._run.rules),
       jax.transfer_guard("disallow"),
     ):
@@ -208,8 +208,7 @@ class _Training:
     run, step = self._run, self._step + 1
     with self._clock.spending("data"):
       started = time.monotonic()
-      with self._stop.interrupts():
-        host_batch = next(batches)
+      host_batch = next(batches)
       waited_s = time.monotonic() - started
       batch = sharding.to_global(host_batch, run.mesh, run.rules)
     self._profiler.before(step)
@@ -226,7 +225,10 @@ class _Training:
     """Writes the mean metrics over the validation split; keeps the parameters if they are best."""
     self._report.flush()
     run, mean, params = self._run, metrics.Mean(), used_params(self._state)
-    with self._clock.spending("evaluation"), contextlib.closing(run.eval_batches()) as batches:
+    with (
+      self._clock.spending("evaluation"),
+      contextlib.closing(self._stop.waiting_for(run.eval_batches())) as batches,
+    ):
       for host_batch in batches:
         batch = sharding.to_global(host_batch, run.mesh, run.rules)
         mean.add(jax.device_get(self._call("evaluation", run.eval_step, params, batch)))

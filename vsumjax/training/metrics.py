@@ -88,11 +88,16 @@ class Log:
     self._first_step = 0 if step is None else step + 1
 
   def append(self, step: int, values: Mapping[str, float]) -> None:
-    self._file.append(step, values)
-    if self._writes:
-      if self._events is None:  # a finished run that is looked at again writes none
-        self._events = EventsFile(self._folder, self._first_step)
-      self._events.append(step, values)
+    try:
+      self._file.append(step, values)
+      if self._writes:
+        if self._events is None:  # a finished run that is looked at again writes none
+          self._events = EventsFile(self._folder, self._first_step)
+        self._events.append(step, values)
+    except OSError as error:
+      raise OSError(
+        f"{self._folder.parent}: metrics cannot be written: {error.strerror}"
+      ) from error
 
   def close(self) -> None:
     if self._events is not None:

@@ -1,0 +1,139 @@
+"""Command lines of training, chains and caches. What they need is imported when one runs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vsumjax.types import InputError
+
+if TYPE_CHECKING:
+  from vsumjax.sharding import MeshConfig
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+  """The option that `--config.KEY=VALUE` goes with."""
+  parser.add_argument("--config", required=True, help="config file, with :argument; see configs/")
+
+
+def add_train(commands) -> argparse.ArgumentParser:
+  """The `train` command."""
+  parser = commands.add_parser("train", help="train one stage, or resume it")
+  add_config(parser)
+  parser.add_argument(
+    "--workdir", required=True, type=Path, help="checkpoints and metrics go there"
+  )
+  _add_distributed(parser)
+  parser.add_argument(
+    "--profile", metavar="START:STOP", help="trace steps START to STOP - 1 to the workdir"
+  )
+  parser.set_defaults(run=_train)
+  return parser
+
+
+def _add_distributed(parser: argparse.ArgumentParser) -> None:
+  parser.add_argument("--distributed", action="store_true", help="call jax.distributed (pods)")
+
+
+def _distribute(args: argparse.Namespace) -> None:
+  if args.distributed:
+    import jax
+
+    # SIGTERM is ours; see `stopping`.
+    jax.config.update("jax_enable_preemption_service", False)
+    jax.distributed.initialize()
+
+
+def _train(args: argparse.Namespace) -> None:
+  _distribute(args)
+  from vsumjax.config import load_config
+  from vsumjax.jobs.train import train
+  from vsumjax.training.profiling import parse_window
+
+  profile = parse_window(args.profile) if args.profile else range(0)
+  train(load_config(args.config, args.overrides), args.workdir, profile=profile)
+
+
+def add_chain(commands) -> argparse.ArgumentParser:
+  """The `chain` command."""
+  parser = commands.add_parser("chain", help="train and cache stage after stage, or go on with it")
+  parser.add_argument("--config", required=True, help="config file with get_chain, with :argument")
+  _add_distributed(parser)
+  parser.set_defaults(run=_chain)
+  return parser
+
+
+def _chain(args: argparse.Namespace) -> None:
+  _distribute(args)
+  from vsumjax.config import load_chain
+  from vsumjax.jobs.chain import run_chain
+
+  run_chain(load_chain(args.config), args.overrides)
+
+
+def add_cache_teacher(commands) -> argparse.ArgumentParser:
+  """The `cache-teacher` command."""
+  parser = commands.add_parser("cache-teacher", help="write a trained model's logits to a cache")
+  parser.add_argument("--checkpoint", required=True, type=Path, help="workdir of the teacher")
+  parser.add_argument("--out", required=True, type=Path, help="folder of the cache")
+  parser.add_argument("--split", default="", help="default: the teacher's training split")
+  parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="of all devices (64)")
+  parser.add_argument(
+    "--shard-size", type=int, default=0, metavar="N", help="examples of a file (1,024 to 8,192)"
+  )
+  parser.add_argument(
+    "--mesh", metavar="D,F,T", help="devices along data, fsdp, tensor; default: as it was trained"
+  )
+  parser.add_argument("--verify", action="store_true", help="check a finished cache, write nothing")
+  text = parser.add_argument_group("texts, beside the scores")
+  text.add_argument("--text", metavar="KIND", help="topk or sampled: what is kept of each token")
+  text.add_argument("--entries", type=int, metavar="J", help="of a token (128 of topk, 12 draws)")
+  text.add_argument("--temperature", type=float, metavar="T", help="of the distributions (1.0)")
+  text.add_argument("--max-new-tokens", type=int, metavar="Y", help="of an answer (64)")
+  text.add_argument("--texts-of", type=Path, metavar="CACHE", help="take the texts of this cache")
+  _add_distributed(parser)
+  parser.set_defaults(run=_cache_teacher)
+  return parser
+
+
+def _cache_teacher(args: argparse.Namespace) -> None:
+  _distribute(args)
+  for flag, least in (("batch_size", 1), ("shard_size", 0)):
+    if getattr(args, flag) < least:
+      raise InputError(f"--{flag.replace('_', '-')}: must be {least} or more")
+  mesh = _parse_mesh(args.mesh) if args.mesh else None
+  if args.verify:
+    from vsumjax.jobs.verify_cache import verify_cache
+
+    verify_cache(args.checkpoint, args.out, split=args.split, batch_size=args.batch_size, mesh=mesh)
+    return
+  from vsumjax.jobs.cache_teacher import cache_teacher
+  from vsumjax.jobs.cached_text import text_config
+
+  cache_teacher(
+    args.checkpoint,
+    args.out,
+    split=args.split,
+    batch_size=args.batch_size,
+    shard_size=args.shard_size,
+    mesh=mesh,
+    text=text_config(
+      args.text,
+      entries=args.entries,
+      temperature=args.temperature,
+      max_new_tokens=args.max_new_tokens,
+      texts_of=args.texts_of,
+    ),
+  )
+
+
+def _parse_mesh(text: str) -> MeshConfig:
+  """ "1,-1,1" -> MeshConfig(1, -1, 1)."""
+  from vsumjax.sharding import MeshConfig
+
+  try:
+    data, fsdp, tensor = map(int, text.split(","))
+  except ValueError:
+    raise InputError(f"--mesh: {text!r} is not three numbers, as 1,-1,1") from None
+  return MeshConfig(data, fsdp, tensor)
