@@ -117,6 +117,12 @@ def test_two_processes_cache_the_same_bytes_as_one(trained, straight, tmp_path):
   assert "recompute" not in outputs[1]
 
 
+def test_two_processes_cache_the_same_texts_as_one(trained, tmp_path):
+  for count in (1, 2):
+    _cache(count, trained, tmp_path / str(count), "--text", "sampled", "--max-new-tokens", 5)
+  assert _files(tmp_path / "1") == _files(tmp_path / "2")
+
+
 LONG = pytest.mark.long
 
 

@@ -4,6 +4,7 @@ The teacher is random: its texts are noise, but each follows from frames and wor
 """
 
 import functools
+import itertools
 
 import jax
 import numpy as np
@@ -17,7 +18,9 @@ from vsumjax.jobs.cache_teacher import cache_teacher
 from vsumjax.jobs.cached_text import TextConfig
 from vsumjax.jobs.train import train
 from vsumjax.run import build_run
+from vsumjax.training import loop
 from vsumjax.training.text_objective import TextObjective, TextTeacher, text_terms
+from vsumjax.types import InputError
 from vsumjax.workdir import load_student
 
 # At this temperature half of the teacher's texts has an entropy below 2 nats, of at most 6.2.
@@ -129,6 +132,21 @@ def _cached_kl(experiment, params, held_out):
   sums = [terms(params, batch) for batch, _ in held_out]
   total = jax.tree.map(lambda *values: float(sum(values)), *sums)
   return {name: value / weight / T**2 for name, (value, weight) in total.items()}
+
+
+def test_a_run_with_texts_is_told_from_others(build, cache):
+  """Its batches are as specified; its meta knows the records, and so a resume refuses others."""
+  folders = {kind: cache("train", kind) for kind in RECORDS}
+  runs = {kind: build_run(build(folder)) for kind, folder in folders.items()}
+  for kind, run in runs.items():
+    identity = CacheReader(folders[kind], {}).identity
+    (batch,) = itertools.islice(run.train_batches(0), 1)
+    expected = build(folders[kind]).batch_spec(16, [identity])
+    specs = [jax.tree.map(lambda x: (x.shape, np.dtype(x.dtype)), b) for b in (batch, expected)]
+    assert specs[0] == specs[1]
+    assert batch.teachers[0].tokens.ids.shape == (16, Y, RECORDS[kind])
+  with pytest.raises(InputError, match=r"cannot resume: texts is .*'sampled'.*'topk'"):
+    loop.check_meta(runs["sampled"].meta, runs["topk"].meta, "there")
 
 
 @pytest.mark.parametrize("kind", RECORDS)
