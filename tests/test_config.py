@@ -76,6 +76,7 @@ def test_what_is_saved_as_json_comes_back_the_same(make_config):
     ({"objective.exit_weights": [1.0]}, "objective.exit_weights: 1 weights for 3 exits"),
     ({"data.targets": "soft"}, "data.targets: must be one of histogram, hard, is 'soft'"),
     ({"train.batch_size": 0}, "train.batch_size: 0 is less than 1"),
+    ({"train.seed": 1 << 32}, "train.seed: 4294967296 is not less than 4294967296"),
     ({"train.log_every": 0}, "train.log_every: 0 is less than 1"),
   ],
   ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
