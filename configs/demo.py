@@ -43,8 +43,7 @@ def get_config(arg: str) -> ConfigDict:
   options = chains.parse(rest, DEFAULTS)
   corpus = options["corpus"] or options["root"]
   width, depth, mlp_dim, exits = SIZES[stage]
-  if options["exits"] == "last":
-    exits = exits[-1:]
+  exits = {"all": exits, "last": exits[-1:]}[options["exits"]]
   return ConfigDict(
     {
       "tokenizer": f"{corpus}/tokenizer.model",
@@ -115,5 +114,5 @@ def _model(width: int, depth: int, mlp_dim: int, exits: tuple[int, ...]) -> dict
 def _teachers(stage: str, options: dict[str, str]) -> tuple[dict, ...]:
   names = {"mskd": TAUGHT_BY[stage], "single": TAUGHT_BY[stage][-1:], "none": ()}[options["kd"]]
   teachers = chains.teachers(options["root"], names, options["direction"])
-  online = options["online"] == "true"
+  online = {"true": True, "false": False}[options["online"]]
   return tuple(teacher | {"cache": ""} if online else teacher for teacher in teachers)

@@ -70,9 +70,13 @@ def test_what_is_saved_as_json_comes_back_the_same(make_config):
     ({"prompt.tokens_per_frame": 9}, "prompt.tokens_per_frame: 9 is not the square of a number"),
     ({"model.exits.prototypes": True}, "objective.prototype_weight: 0.0 with model."),
     ({"objective.prototype_weight": 1.0}, "objective.prototype_weight: 1.0 with model."),
+    ({"objective.prototype_weight": -1}, "objective.prototype_weight: -1.0 must be 0 or more"),
+    ({"objective.prototype_weight": float("nan")}, "objective.prototype_weight: nan must be 0"),
+    ({"optimizer.learning_rate": 10**400}, "config key optimizer.learning_rate: a number of 401"),
     ({"objective.exit_weights": [1.0]}, "objective.exit_weights: 1 weights for 3 exits"),
     ({"data.targets": "soft"}, "data.targets: must be one of histogram, hard, is 'soft'"),
     ({"train.batch_size": 0}, "train.batch_size: 0 is less than 1"),
+    ({"train.seed": 1 << 32}, "train.seed: 4294967296 is not less than 4294967296"),
     ({"train.log_every": 0}, "train.log_every: 0 is less than 1"),
   ],
   ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -157,6 +161,9 @@ def test_overrides_reach_any_depth_and_keep_their_types():
     ("train.seed", "abc", "config key train.seed: expected int, got 'abc'"),
     ("train.seed.x", "3", "config key train.seed.x: seed holds a value"),
     ("objective.teachers.weight", "3", "config key objective.teachers.weight: teachers holds"),
+    ("train.seed", "1" * 5000, "config key train.seed: Exceeds the limit"),
+    ("model.family", "3", "config key model.family: expected str, got 3"),
+    ("model.family", "[1]", "config key model.family: expected str, got [1]"),
   ],
 )
 def test_bad_overrides_are_named(key, text, message):
@@ -192,6 +199,20 @@ def test_a_broken_config_file_is_named_in_one_line(tmp_path, source, arg, named)
 def test_a_missing_config_file_is_named():
   with pytest.raises(InputError, match=r"nowhere\.py: no such config file"):
     load_config("nowhere.py:teacher")
+
+
+@pytest.mark.parametrize(
+  ("option", "named"),
+  [
+    ("exits=lats", "lats"),
+    ("online=yes", "yes"),
+    ("kd=mksd", "mksd"),
+    ("directoin=js", "directoin"),
+  ],
+)
+def test_a_misspelt_option_of_the_demo_is_named(option, named):
+  with pytest.raises(InputError, match=named):
+    load_config(f"{DEMO}:student,{option}")
 
 
 def test_an_unknown_stage_is_named():

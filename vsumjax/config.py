@@ -108,6 +108,8 @@ def _build_value(value: Any, hint: Any, path: str) -> Any:
   if isinstance(hint, types.UnionType):
     return _build_union(value, hint, path)
   if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if abs(value) > sys.float_info.max:
+      raise InputError(f"config key {path}: a number of {len(str(value))} digits is too large")
     return float(value)
   if type(value) is not hint:
     raise InputError(f"config key {path}: expected {hint.__name__}, got {value!r}")
@@ -181,8 +183,10 @@ class ChainConfig:
   stages: tuple[StageConfig, ...]
 
   def __post_init__(self) -> None:
-    for field in ("name", "workdir"):
-      values = [getattr(stage, field) for stage in self.stages]
+    if not self.stages:
+      raise InputError("stages: names no stage")
+    for field in ("name", "workdir", "cache"):
+      values = [getattr(stage, field) for stage in self.stages if getattr(stage, field)]
       if len(set(values)) < len(values):
         raise InputError(f"stages.{field}: {values} must differ from each other")
 
@@ -226,6 +230,8 @@ def _with_family(values: dict[str, Any]) -> dict[str, Any]:
   model = values.get("model")
   if not isinstance(model, dict) or "family" not in model:
     return values
+  if not isinstance(model["family"], str):
+    raise InputError(f"config key model.family: expected str, got {model['family']!r}")
   said = {name: value for name, value in model.items() if name != "family"}
   return values | {"model": _merged(to_dict(families.paligemma(model["family"])), said)}
 
@@ -248,3 +254,5 @@ def _override(values: dict[str, Any], key: str, text: str) -> None:
     values[name] = json.loads(text)
   except json.JSONDecodeError:
     values[name] = text
+  except ValueError as error:  # more digits than Python reads
+    raise InputError(f"config key {key}: {error}") from error

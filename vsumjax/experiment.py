@@ -124,7 +124,7 @@ def build_experiment(config: ExperimentConfig, devices: Any = None) -> Experimen
 
   Raises:
     InputError: if parts do not fit: a tokenizer larger than the model's vocabulary, a prompt longer
-      than its budget.
+      than its budget, rows of a batch that several processes would share.
   """
   tokenizer = load_tokenizer(config.tokenizer)
   if tokenizer.vocab_size > config.model.llm.vocab_size:
@@ -139,4 +139,6 @@ def build_experiment(config: ExperimentConfig, devices: Any = None) -> Experimen
   model = VideoSummaryStudent(
     config.model, config.prompt.tokens_per_frame, tokenizer.image_id, score_ids
   )
-  return Experiment(config, tokenizer, model, sharding.build_mesh(config.mesh, devices))
+  mesh = sharding.build_mesh(config.mesh, devices)
+  sharding.check_processes(mesh, config.rules)
+  return Experiment(config, tokenizer, model, mesh)

@@ -187,6 +187,20 @@ def batch_sharding(mesh: Mesh, rules: LogicalRules) -> NamedSharding:
   return NamedSharding(mesh, spec_for(("batch",), rules))
 
 
+def check_processes(mesh: Mesh, rules: LogicalRules) -> None:
+  """Raises InputError if processes share rows of a batch, of which each reads its own."""
+  rows = batch_sharding(mesh, rules).devices_indices_map((mesh.size,))
+  starts: dict[int, set[int]] = {}
+  for device, (part,) in rows.items():
+    starts.setdefault(device.process_index, set()).add(part.start or 0)
+  num_parts = len(set.union(*starts.values()))
+  if any(len(own) * len(starts) != num_parts for own in starts.values()):
+    raise InputError(
+      f"mesh: {dict(mesh.shape)} cuts a batch into {num_parts} parts, of which the {len(starts)} "
+      "processes would share some; let mesh.data times mesh.fsdp be a multiple of the processes"
+    )
+
+
 def to_global(local_batch: Any, mesh: Mesh, rules: LogicalRules) -> Any:
   """Global device arrays from this process's rows (NumPy, leading axis = rows)."""
   sharding = batch_sharding(mesh, rules)

@@ -29,10 +29,11 @@ from vsumjax.data.sets import DataSet
 from vsumjax.experiment import Experiment, build_experiment
 from vsumjax.files import replacing, write_atomically
 from vsumjax.inference.score import Scorer
-from vsumjax.training import checkpoints
+from vsumjax.training import checkpoints, selection
 from vsumjax.types import InputError
 
 ON_EVERY_DEVICE = sharding.MeshConfig()
+_FOLDERS = (checkpoints.FOLDER, selection.FOLDER)
 
 
 def write_finished(workdir: Path, config: ExperimentConfig, finished: Mapping[str, Any]) -> None:
@@ -44,12 +45,18 @@ def write_finished(workdir: Path, config: ExperimentConfig, finished: Mapping[st
 
 
 def load_finished(workdir: Path) -> dict[str, Any]:
-  """FINISHED.json of a workdir; InputError if its training has not ended."""
+  """FINISHED.json of a workdir; InputError if its training has not ended, or if it is broken."""
   path = workdir / "FINISHED.json"
   if not path.exists():
     what = "training has not finished there" if workdir.is_dir() else "no such folder"
     raise InputError(f"{workdir}: {what} (FINISHED.json is missing)")
-  return _load_json(path)
+  finished = _load_json(path)
+  is_whole = isinstance(finished, dict) and all(
+    isinstance(finished.get(field), kind) for field, kind in (("step", int), ("params_digest", str))
+  )
+  if not is_whole or finished.get("folder", checkpoints.FOLDER) not in _FOLDERS:
+    raise InputError(f"{path}: its content was changed; delete it and give the training command")
+  return finished
 
 
 def _load_json(path: Path) -> dict[str, Any]:
@@ -57,6 +64,14 @@ def _load_json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text())
   except (OSError, ValueError) as error:
     raise InputError(f"{path}: cannot be read: {error}; train again in another folder") from error
+
+
+def _load_config(path: Path) -> ExperimentConfig:
+  values = _load_json(path)
+  try:
+    return build_config(values)
+  except InputError as error:
+    raise InputError(f"{path}: {error}") from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +110,7 @@ def load_student(
       this version of the library lays out differently.
   """
   finished = load_finished(workdir)
-  config = build_config(_load_json(workdir / "config.json"))
+  config = _load_config(workdir / "config.json")
   data = config.data
   if manifest:
     data = dataclasses.replace(data, sets=(DataSet(manifest),))

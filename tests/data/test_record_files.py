@@ -52,7 +52,11 @@ def test_a_file_must_have_its_size(path):
 
 @pytest.mark.parametrize(
   ("data", "told"),
-  [(b"{", "not JSON"), (b"{}", "schema_version None, this program reads 2; make it again")],
+  [
+    (b"{", "not JSON"),
+    (b"[]", "not a JSON object; make it again"),
+    (b"{}", "schema_version None, this program reads 2; make it again"),
+  ],
 )
 def test_a_version_must_be_known(tmp_path, data, told):
   with pytest.raises(InputError, match=rf"{tmp_path}: {told}"):

@@ -377,6 +377,13 @@ def test_a_flipped_bit_of_what_describes_a_cache_is_named(cache, name):
       teacher_cache._load_json(path)
 
 
+def test_shards_that_do_not_say_whose_they_are_are_never_another_teachers(cache):
+  (cache / "identity.json").unlink()
+  other = dataclasses.replace(IDENTITY, teacher_digest="another")
+  with pytest.raises(InputError, match=r"identity.json: missing beside shards; make the cache"):
+    CacheWriter(cache, other, SHARD_SIZE)
+
+
 def test_a_reader_can_be_pickled_and_shared_by_threads(cache):
   reader = CacheReader(cache, {"window": 2})
   reader[0]

@@ -67,6 +67,16 @@ def test_two_processes_equal_one(write_config, config_values, tmp_path):
   assert two == one
 
 
+def test_processes_that_would_share_rows_of_a_batch_are_refused(
+  write_config, config_values, tmp_path
+):
+  """Each reads rows of its own; along `tensor` both need the same."""
+  config = write_config(tmp_path / "tiny.py", config_values(mesh={"data": 1, "tensor": 2}))
+  for out in _end(_start_training(2, config, tmp_path / "run"), 2):
+    assert "mesh: {'data': 1, 'fsdp': 1, 'tensor': 2} cuts a batch into 1 parts" in out
+  assert not (tmp_path / "run").exists()
+
+
 def test_with_all_options_and_told_to_end_they_equal_one(write_config, config_values, tmp_path):
   """One of the two is told; both save the same step and end."""
   changes = {"train.num_steps": 24, "train.eval_every": 6, "train.checkpoint_every": 1000}

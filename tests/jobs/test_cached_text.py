@@ -190,6 +190,7 @@ def test_texts_of_other_examples_are_refused(trained, cache, tmp_path):
     ("best", {}, "--text: must be one of topk, sampled"),
     ("topk", {"entries": 0}, "--entries: 0"),
     ("topk", {"temperature": 0.0}, "--temperature: 0"),
+    ("topk", {"temperature": float("inf")}, "--temperature: inf"),
     ("topk", {"max_new_tokens": 70_000}, "--max-new-tokens: 70000"),
     ("topk", {"max_new_tokens": 4, "texts_of": "cache"}, "--max-new-tokens: .* --texts-of"),
     (None, {"entries": 3, "texts_of": "cache"}, "--entries, --texts-of: .* need --text"),

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from vsumjax.config import load_chain
+from vsumjax.config import load_chain, load_config
 from vsumjax.data import teacher_cache, tokenizer
 from vsumjax.jobs import chain
 from vsumjax.types import InputError
@@ -93,6 +93,24 @@ def test_stages_that_do_not_fit_are_refused_first(changes, message, make_chain, 
   assert not any((tmp_path / name).exists() for name in ("teacher", "mentor", "student"))
 
 
+def test_texts_that_a_chain_does_not_cache_are_refused_first(make_chain, tmp_path):
+  teachers = (_teacher(tmp_path, "teacher", text_weight=1.0),)
+  with pytest.raises(InputError, match=r"'mentor'.*teachers\[0\].text_weight: .*scores alone"):
+    chain.run_chain(load_chain(str(make_chain(mentor={"objective.teachers": teachers}))))
+  assert not (tmp_path / "teacher").exists()
+
+
+def test_a_teacher_that_is_asked_in_the_step_may_have_learned_from_other_videos(
+  make_chain, tmp_path
+):
+  teachers = (_teacher(tmp_path, "teacher", cache=""),)
+  changes = {"objective.teachers": teachers, "data.train_split": "test"}
+  loaded = load_chain(
+    str(make_chain(order=("teacher", "mentor"), mentor=changes | {"data.test_split": "train"}))
+  )
+  chain.check_stages([(stage, load_config(stage.config)) for stage in loaded.stages])
+
+
 def test_another_tokenizer_is_refused_first(make_chain, corpus, tmp_path):
   other = tmp_path / "other.model"
   tokenizer.train_tokenizer(["some other words than those"] * 9, other, 300, 4)
@@ -116,6 +134,17 @@ def test_another_cache_than_the_stage_writes_is_refused(make_chain, tmp_path):
       "  stage = dict(name='a', config='c', workdir='w')\n"
       "  return ConfigDict({'stages': (stage, stage)})\n",
       r"stages.name: \['a', 'a'\] must differ",
+    ),
+    (
+      "from ml_collections import ConfigDict\ndef get_chain():\n"
+      "  a, b = (dict(name=x, config='c', workdir=x, cache='k') for x in 'ab')\n"
+      "  return ConfigDict({'stages': (a, b)})\n",
+      r"stages.cache: \['k', 'k'\] must differ",
+    ),
+    (
+      "from ml_collections import ConfigDict\ndef get_chain():\n"
+      "  return ConfigDict({'stages': ()})\n",
+      "stages: names no stage",
     ),
   ],
 )

@@ -1,10 +1,15 @@
 """`vsumjax train`: what lies in a workdir afterwards."""
 
 import json
+import shutil
+
+import pytest
 
 from vsumjax.config import build_config
 from vsumjax.data.tokenizer import load_tokenizer
 from vsumjax.jobs.train import train
+from vsumjax.types import InputError
+from vsumjax.workdir import load_student
 
 
 def test_a_workdir_holds_all_that_using_the_model_needs(trained, make_config, corpus):
@@ -28,6 +33,26 @@ def test_training_a_finished_stage_again_changes_nothing(trained, make_config, c
   train(make_config(), trained)
   assert [(trained / name).read_text() for name in files] == before
   assert capfd.readouterr() == ("", "")  # no step, no progress
+
+
+@pytest.mark.parametrize(
+  ("name", "content"),
+  [
+    ("FINISHED.json", "[]"),
+    ("FINISHED.json", "{}"),
+    ("FINISHED.json", '{"step": 6}'),
+    ("FINISHED.json", '{"step": "6", "params_digest": "0"}'),
+    ("FINISHED.json", '{"step": 6, "params_digest": "0", "folder": 3}'),
+    ("config.json", "{}"),
+    ("config.json", "[]"),
+    ("tokenizer.model", ""),
+  ],
+)
+def test_a_file_of_a_workdir_that_is_broken_is_named(trained, name, content, tmp_path):
+  workdir = shutil.copytree(trained, tmp_path / "broken")
+  (workdir / name).write_text(content)
+  with pytest.raises(InputError, match=f"^{workdir / name}: "):
+    load_student(workdir)
 
 
 def test_overrides_of_the_command_count(run_cli, write_config, config_values, trained, tmp_path):

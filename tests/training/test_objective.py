@@ -182,6 +182,16 @@ def test_padding_rows_change_nothing(output, batch):
       r"teachers\[0\].exit_weights: 2 weights for the 1",
     ),
     (lambda: SelfDistillationConfig(1.0, 0.0), "self_distillation.temperature"),
+    (lambda: dataclasses.replace(MENTOR, temperature=float("inf")), "teachers.temperature: inf"),
+    (
+      lambda: ObjectiveConfig(
+        1.0,
+        (1.0, 1.0),
+        (dataclasses.replace(MENTOR, name="self"),),
+        self_distillation=SelfDistillationConfig(1.0),
+      ),
+      "teachers.name: 'self' is that of objective.self_distillation",
+    ),
     (
       lambda: ObjectiveConfig(1.0, (1.0,), (), 0.0, SelfDistillationConfig(1.0)),
       "self_distillation.weight: needs two or more exits",

@@ -150,6 +150,8 @@ def test_the_moments_are_as_configured():
     ("b1", 1.0),
     ("b2", 2.0),
     ("eps", -1.0),
+    ("eps", 0.0),  # 0 / 0 where a gradient is 0
+    ("learning_rate", float("inf")),
   ],
 )
 def test_values_out_of_range_are_refused(field, value):
@@ -162,6 +164,7 @@ def test_values_out_of_range_are_refused(field, value):
   [
     ({"schedule": "cosin"}, "schedule: 'cosin' is none of constant, cosine, linear, rsqrt"),
     ({"freeze": ("img/(",)}, r"freeze: 'img/\(' is not a regular expression: "),
+    ({"freeze": ("a{99999999999}",)}, r"freeze: 'a.99999999999.' is not a regular expression: "),
   ],
 )
 def test_words_without_sense_are_refused(changes, message):

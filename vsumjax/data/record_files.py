@@ -98,12 +98,14 @@ def decode_versioned(
   """The JSON object of a file, without its `schema_version`.
 
   Raises:
-    InputError: not JSON, or of another version.
+    InputError: not a JSON object, or of another version.
   """
   try:
     content = json.loads(data)
   except ValueError as error:
     raise InputError(f"{path}: not JSON ({error}); {remedy}") from None
+  if not isinstance(content, dict):
+    raise InputError(f"{path}: not a JSON object; {remedy}")
   found = content.pop("schema_version", None)
   if found != schema_version:
     raise InputError(

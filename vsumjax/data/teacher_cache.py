@@ -46,6 +46,10 @@ _MANIFEST_FILE = "MANIFEST.json"
 # which are a hundred times as long, four are read in a quarter of the time of 16.
 _WRITER_OPTIONS = "group_size:{},uncompressed,max_parallelism:1"
 _GROUP_SIZE, _TEXT_GROUP_SIZE = 16, 4
+_DELETE = {
+  _IDENTITY_FILE: "make the cache again in another folder",
+  _MANIFEST_FILE: "delete it, and the same command goes on",
+}
 _REMAKE = "delete the shard and MANIFEST.json, and let the teacher write it again"
 
 
@@ -54,7 +58,7 @@ class CacheIdentity:
   """Whose answers a cache holds, and to what.
 
   Attributes:
-    teacher_digest: of the teacher's parameters and config.
+    teacher_digest: of the teacher's parameters.
     tokenizer_digest: `Tokenizer.digest`.
     prompt_digest: `prompt.prompt_digest`.
     examples_digest: `WindowSource.examples_digest`.
@@ -340,6 +344,8 @@ def _claim(folder: pathlib.Path, identity: CacheIdentity, shard_size: int) -> No
   """Writes identity.json, or compares it if it is there."""
   path = folder / _IDENTITY_FILE
   if not path.exists():
+    if any(folder.glob("shard-*.arrayrecord")):  # whose they are they do not say
+      raise InputError(f"{path}: missing beside shards; make the cache again in another folder")
     _write_json(path, _identity_content(identity, shard_size))
   content = _load_json(path)
   found = content["identity"] | {"shard_size": content["shard_size"]}
@@ -355,7 +361,7 @@ def _load_json(path: pathlib.Path) -> dict:
     ) from error
   content = decode_versioned(path, data, SCHEMA_VERSION, "make the cache again")
   if content.pop("digest", None) != _content_digest(content):
-    raise InputError(f"{path}: the content changed; delete it, and the same command goes on")
+    raise InputError(f"{path}: the content changed; {_DELETE[path.name]}")
   return content
 
 

@@ -58,7 +58,8 @@ class Tokenizer:
         f"{self.path}: cannot read the tokenizer: {error.strerror}; give a SentencePiece model"
       ) from error
     try:
-      self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model_bytes)
+      # An empty file gives a processor without a model.
+      self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model_bytes or b" ")
     except RuntimeError as error:
       raise InputError(f"{self.path}: not a SentencePiece model; give a .model file") from error
     self.digest = hashlib.blake2b(model_bytes, digest_size=16).hexdigest()

@@ -15,6 +15,7 @@ from vsumjax.data import teacher_cache
 from vsumjax.experiment import Experiment, build_experiment
 from vsumjax.jobs.cache_teacher import cache_teacher
 from vsumjax.jobs.train import train
+from vsumjax.training import schedules
 from vsumjax.types import InputError
 from vsumjax.workdir import load_finished
 
@@ -75,6 +76,13 @@ def check_stages(stages: Stages) -> None:
           f"{caches[teacher.workdir] or 'which has none'}"
         )
       _require_fit(key, experiment, *experiments[teacher.workdir])
+      if teacher.cache:
+        _require_examples(key, experiment, *experiments[teacher.workdir])
+      if not (schedules.is_off(teacher.text_weight) or teacher_cache.is_sealed(teacher.cache)):
+        raise InputError(
+          f"{key}.text_weight: a chain caches scores alone; write {teacher.cache} before, with "
+          "launch/cache_teacher.py --text"
+        )
     experiments[stage.workdir] = (stage.name, experiment)
 
 
@@ -96,6 +104,10 @@ def _require_fit(key: str, experiment: Experiment, name: str, teacher: Experimen
         f"{key}: config.{field} is not that of stage {name!r} ({here} here, {there} there); "
         "a student must read what its teacher read"
       )
+
+
+def _require_examples(key: str, experiment: Experiment, name: str, teacher: Experiment) -> None:
+  """A cache holds the examples of its teacher."""
   here, there = experiment.config.data, teacher.config.data
   for field in ("sets", "train_split", "without"):
     if getattr(here, field) != getattr(there, field):

@@ -51,7 +51,7 @@ def _train(args: argparse.Namespace) -> None:
   from vsumjax.jobs.train import train
   from vsumjax.training.profiling import parse_window
 
-  profile = parse_window(args.profile) if args.profile else range(0)
+  profile = parse_window(args.profile) if args.profile is not None else range(0)
   train(load_config(args.config, args.overrides), args.workdir, profile=profile)
 
 
@@ -102,7 +102,7 @@ def _cache_teacher(args: argparse.Namespace) -> None:
   for flag, least in (("batch_size", 1), ("shard_size", 0)):
     if getattr(args, flag) < least:
       raise InputError(f"--{flag.replace('_', '-')}: must be {least} or more")
-  mesh = _parse_mesh(args.mesh) if args.mesh else None
+  mesh = _parse_mesh(args.mesh) if args.mesh is not None else None
   if args.verify:
     from vsumjax.jobs.verify_cache import verify_cache
 

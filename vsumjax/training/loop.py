@@ -50,6 +50,8 @@ class TrainConfig:
       value, least = getattr(self, field.name), 0 if field.name == "seed" else 1
       if field.type == "int" and value < least:
         raise InputError(f"train.{field.name}: {value} is less than {least}")
+    if self.seed >= 1 << 32:  # of more bits JAX takes the lowest 32, or none
+      raise InputError(f"train.seed: {self.seed} is not less than {1 << 32}")
     if not 0 <= self.ema_decay < 1:
       raise InputError(f"train.ema_decay: {self.ema_decay} is not in 0 .. 1, 1 left out")
     if self.batch_size % self.accumulate:

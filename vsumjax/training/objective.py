@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 
 import jax
@@ -25,6 +26,7 @@ from vsumjax.types import Batch, InputError, StudentOutput
 Pair = tuple[jax.Array, jax.Array]
 # Cosines are logits too close to each other; times 10, five classes reach probabilities up to 0.99.
 PROTOTYPE_SCALE = 10.0
+_SELF = "self"  # the last exit, among the names of teachers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +99,12 @@ class ObjectiveConfig:
     names = [teacher.name for teacher in self.teachers]
     if len(set(names)) < len(names):
       raise InputError(f"objective.teachers.name: {names} must differ from each other")
+    if not 0 <= self.prototype_weight < math.inf:
+      raise InputError(f"objective.prototype_weight: {self.prototype_weight} must be 0 or more")
+    if self.has_self_distillation and _SELF in names:
+      raise InputError(
+        f"objective.teachers.name: {_SELF!r} is that of objective.self_distillation; rename it"
+      )
     for index, teacher in enumerate(self.teachers):
       if teacher.exit_weights and len(teacher.exit_weights) != len(self.exit_weights):
         raise InputError(
@@ -181,12 +189,12 @@ def _terms(config: ObjectiveConfig, output: StudentOutput, batch: Batch) -> dict
     terms["prototype"] = _Term(config.prototype_weight, exits, partial(cross_entropy, cosine_EBNC))
   if config.has_self_distillation:
     own = config.self_distillation
-    terms["kl_self"] = _Term(own.weight, exits[:-1], partial(kl, own, output.logits[-1]))
+    terms[f"kl_{_SELF}"] = _Term(own.weight, exits[:-1], partial(kl, own, output.logits[-1]))
   return terms
 
 
 def _check_divergence(key: str, direction: str, temperature: float) -> None:
   if direction not in losses.DIRECTIONS:
     raise InputError(f"{key}.direction: {direction!r} is none of {losses.DIRECTIONS}")
-  if not temperature > 0:
-    raise InputError(f"{key}.temperature: {temperature} is not above 0")
+  if not 0 < temperature < math.inf:
+    raise InputError(f"{key}.temperature: {temperature} is not a number above 0")

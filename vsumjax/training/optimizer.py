@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,8 @@ import optax
 from vsumjax.training.state import in_float32
 from vsumjax.types import InputError
 
-_BELOW_1 = math.nextafter(1.0, 0.0)
+_ABOVE_0, _BELOW_1 = sys.float_info.min, math.nextafter(1.0, 0.0)
+_FINITE = sys.float_info.max
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +45,13 @@ class OptimizerConfig:
 
   def __post_init__(self) -> None:
     for name, low, high in (
-      ("learning_rate", 0, math.inf),
+      ("learning_rate", 0, _FINITE),
       ("warmup", 0, 1),
-      ("weight_decay", 0, math.inf),
-      ("clip_norm", 0, math.inf),
+      ("weight_decay", 0, _FINITE),
+      ("clip_norm", 0, _FINITE),
       ("b1", 0, _BELOW_1),
       ("b2", 0, _BELOW_1),
-      ("eps", 0, math.inf),
+      ("eps", _ABOVE_0, _FINITE),
     ):
       if not low <= getattr(self, name) <= high:
         raise InputError(f"optimizer.{name}: {getattr(self, name)} is not in {low} .. {high}")
@@ -58,7 +60,7 @@ class OptimizerConfig:
     for pattern in self.freeze:
       try:
         re.compile(pattern)
-      except re.error as error:
+      except (re.error, OverflowError) as error:
         raise InputError(
           f"optimizer.freeze: {pattern!r} is not a regular expression: {error}"
         ) from None
