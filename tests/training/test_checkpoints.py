@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -175,4 +176,26 @@ def test_what_a_killed_process_left_is_no_checkpoint(saved, tmp_path):
   saver = Checkpoints(tmp_path)
   assert saver.latest_step() == 2
   jax.tree.map(np.testing.assert_array_equal, saver.restore(2, _abstract(_state(2))), _state(2))
+  saver.close()
+
+
+@pytest.mark.parametrize(
+  ("file", "read"),
+  [
+    ("meta/metadata", lambda saver: saver.load_meta(5)),
+    ("state/_METADATA", lambda saver: saver.restore(5, _abstract(_state()))),
+    ("state/_METADATA", lambda saver: saver.restore_params(5, _abstract(_state().params))),
+    ("state/d/*", lambda saver: saver.restore(5, _abstract(_state()))),
+    ("state/d/*", lambda saver: saver.restore_params(5, _abstract(_state().params))),
+  ],
+)
+def test_a_damaged_checkpoint_is_named(file, read, saved, tmp_path):
+  shutil.copytree(saved / "checkpoints", tmp_path / "checkpoints")
+  found = list((tmp_path / "checkpoints" / "5").glob(file))
+  assert found
+  for path in found:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+  saver = Checkpoints(tmp_path)
+  with pytest.raises(InputError, match=r"checkpoints/5: the checkpoint is damaged"):
+    read(saver)
   saver.close()

@@ -104,6 +104,9 @@ def _cache_teacher(args: argparse.Namespace) -> None:
       raise InputError(f"--{flag.replace('_', '-')}: must be {least} or more")
   mesh = _parse_mesh(args.mesh) if args.mesh is not None else None
   if args.verify:
+    for flag in ("shard_size", "text", "entries", "temperature", "max_new_tokens", "texts_of"):
+      if getattr(args, flag):
+        raise InputError(f"--{flag.replace('_', '-')}: is for writing, and --verify writes nothing")
     from vsumjax.jobs.verify_cache import verify_cache
 
     verify_cache(args.checkpoint, args.out, split=args.split, batch_size=args.batch_size, mesh=mesh)

@@ -105,31 +105,36 @@ class Checkpoints:
 
   def _load_json(self, step: int, item: str) -> dict[str, Any]:
     args = ocp.args.Composite(**{item: ocp.args.JsonRestore()})
-    return self._manager.restore(step, args=args)[item]
+    with self._damage_named(step):
+      return self._manager.restore(step, args=args)[item]
 
   def restore(self, step: int, abstract: TrainState) -> TrainState:
     """The state at `step`, each leaf into the sharding of `abstract`.
 
     Raises:
-      InputError: if the saved leaves are not those of `abstract`, naming the first.
+      InputError: a damaged checkpoint, or leaves that are not those of `abstract`.
     """
     self._check_leaves(step, abstract, prefix="")
-    restored = self._manager.restore(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()
-      ),
-    )
+    with self._damage_named(step):
+      restored = self._manager.restore(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore()
+        ),
+      )
     if restored.data["step"] != step:
       raise InputError(f"{self.path}/{step}: its data stream stands at {restored.data['step']}")
     return restored.state
 
   def restore_params(self, step: int, abstract: Any) -> Any:
-    """Only the parameters at `step`; the optimizer's state is not read."""
+    """Only the parameters at `step`; the optimizer's state is not read. Errors as of `restore`."""
     item = {"params": abstract}
     self._check_leaves(step, item, prefix="params")
     path = self.path / str(step) / "state"
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    with (
+      self._damage_named(step),
+      ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer,
+    ):
       restored = checkpointer.restore(
         path,
         args=ocp.args.PyTreeRestore(
@@ -159,8 +164,21 @@ class Checkpoints:
         "kept, and the same command goes on from it"
       ) from error
 
+  @contextlib.contextmanager
+  def _damage_named(self, step: int) -> Iterator[None]:
+    """A file that is cut or missing reaches us as an error of Orbax, TensorStore or JSON."""
+    try:
+      yield
+    except (ValueError, KeyError, AttributeError, OSError) as error:
+      reason = next(iter(str(error).splitlines()), "no reason given")
+      raise InputError(
+        f"{self.path}/{step}: the checkpoint is damaged ({type(error).__name__}: {reason}); delete "
+        "that folder to go on from an earlier one, or train again in another folder"
+      ) from error
+
   def _check_leaves(self, step: int, abstract: Any, prefix: str) -> None:
-    tree = self._manager.item_metadata(step).state.tree
+    with self._damage_named(step):
+      tree = self._manager.item_metadata(step).state.tree
     saved = {k: v.shape for k, v in sharding.by_path(tree).items() if k.startswith(prefix)}
     wanted = {k: v.shape for k, v in sharding.by_path(abstract).items()}
     for name in sorted(saved.keys() | wanted.keys()):
