@@ -145,3 +145,11 @@ def test_the_sample_is_of_all_shards(num_examples, shard_size):
 def test_rows_hold_the_sample_once():
   rows = np.concatenate([module._rows(list(range(10)), 4, index) for index in range(3)])
   assert rows.tolist() == [*range(10), -1, -1]
+
+
+@pytest.mark.parametrize("option", [("--text", "topk"), ("--shard-size", "7")])
+def test_options_of_writing_are_refused(option, trained, tmp_path, run_cli):
+  command = ("cache-teacher", "--checkpoint", trained, "--out", tmp_path, "--verify")
+  status, _, err = run_cli(*command, *option)
+  assert status == 2
+  assert f"{option[0]}: is for writing, and --verify writes nothing" in err
