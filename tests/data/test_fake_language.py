@@ -26,13 +26,13 @@ def test_a_token_follows_the_class_of_the_one_before():
   text = language.texts(np.random.default_rng(0), 500, 40)
   after = text[:, 1:][class_of_token[text[:, :-1]] == 1]
   rank = np.argsort(followers[1])[after]
-  weight = np.arange(1, 501.0) ** -1.4
+  weight = np.arange(1, 501.0) ** -1.5
   expected = weight / weight.sum()
   found = np.bincount(rank, minlength=500) / len(rank)
   error = np.sqrt(expected / len(rank))
   assert (np.abs(found - expected)[:20] < 4 * error[:20]).all()
   tail = expected[20:].sum()
-  assert tail > 0.1
+  assert tail > 0.05
   assert abs(found[20:].sum() - tail) < 4 * np.sqrt(tail / len(rank))
 
 

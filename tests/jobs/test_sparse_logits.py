@@ -13,8 +13,9 @@ from vsumjax import sharding
 from vsumjax.jobs import sparse_logits, sparse_logits_report, sparse_students
 
 SETTINGS = sparse_logits.Settings(
-  vocab_size=96, num_tokens=6, num_entries=4, teacher_width=16, teacher_depth=1, teacher_steps=3,
-  student_width=8, student_depth=1, num_steps=18, batch_size=2, held_out_batches=2, eval_every=9,
+  vocab_size=96, num_tokens=6, num_entries=4, teacher=sparse_students.Size(16, 1, 16),
+  teacher_steps=3, teacher_batch=2, student=sparse_students.Size(16, 1, 8), num_steps=18,
+  batch_size=2, held_out_texts=4, eval_every=9,
 )  # fmt: skip
 LOSSES = ["full", "sampled", "topk", "renormalised", "data"]
 
@@ -88,13 +89,13 @@ def test_lessons_are_what_the_teacher_says(taught, one_device):
     likeliest = np.sort(logp, axis=-1)[..., :-5:-1]
     np.testing.assert_allclose(lesson.topk.values, likeliest, rtol=1e-3)  # float16 on disk
     np.testing.assert_array_equal(4 * lesson.sampled.values.sum(-1), np.full((2, 6), 4.0))
-  # 8 of logsumexp and entropy, 2 1/4 an id, 2 a log probability, 4 of a text's length and ends.
-  assert course.bytes_per_token["topk"] == pytest.approx(8 + 5 * 2.25 + 4 * 2 + 4 / 6, abs=0.2)
+  # The length of a text, logsumexp and entropy, the text's ids, those of entries, their values.
+  assert course.bytes_per_token["topk"] * 6 == 2 + 6 * 8 + (12 + 2) + (48 + 6) + 48
   assert 12 < course.bytes_per_token["sampled"] < course.bytes_per_token["topk"]
 
 
 def test_a_causal_model_predicts_the_next_token(one_device):
-  model = sparse_students.build_model(96, 16, 2, seed=0, mesh=one_device)
+  model = sparse_students.build_model(sparse_students.Size(16, 2, 32), 96, seed=0, mesh=one_device)
   text = np.random.default_rng(0).integers(0, 96, (2, 7)).astype(np.int32)
   changed = text.copy()
   changed[:, 4] = 5
@@ -111,7 +112,6 @@ def test_renormalised_is_a_kl_over_the_likeliest_alone(taught):
   total, weight = sparse_students.LOSSES["renormalised"](
     jnp.asarray(hidden, jnp.float32),
     jnp.asarray(table, jnp.float32),
-    None,
     jax.tree.map(jnp.asarray, lesson),
   )
   p = np.exp(lesson.topk.values)

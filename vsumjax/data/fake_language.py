@@ -26,10 +26,10 @@ class FakeLanguage:
   """
 
   vocab_size: int
-  num_classes: int = 64
-  num_topics: int = 16
-  follower_share: float = 0.6
-  follower_exponent: float = 1.4
+  num_classes: int = 32
+  num_topics: int = 8
+  follower_share: float = 0.75
+  follower_exponent: float = 1.5
   topic_exponent: float = 1.0
   seed: int = 0
 

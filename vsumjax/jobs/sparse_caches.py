@@ -17,7 +17,7 @@ from vsumjax.jobs import sparse_students
 from vsumjax.progress import Update
 from vsumjax.types import TokenTargets
 
-SHARD_BATCHES = 16
+SHARD_BATCHES = 4
 NUM_THREADS = 2
 NO_SCORES = np.zeros((1, 1), np.float32)  # an answer has logits of score classes, too
 

@@ -27,29 +27,38 @@ from vsumjax.data.fake_language import FakeLanguage
 from vsumjax.data.teacher_cache import CacheIdentity
 from vsumjax.files import write_atomically
 from vsumjax.jobs import sparse_caches, sparse_logits_report, sparse_students
-from vsumjax.jobs.sparse_students import Lesson, Model
+from vsumjax.jobs.sparse_students import Lesson, Model, Size
 from vsumjax.progress import progress
 from vsumjax.training.optimizer import OptimizerConfig, build_optimizer
 from vsumjax.training.state import params_digest
 
+TEACHER = Size(width=64, depth=4, mlp_dim=256)
+STUDENT = Size(width=64, depth=1, mlp_dim=32)
+_TEACHER, _HELD_OUT, _STUDENTS = range(3)  # seeds of texts
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """Sizes. Every text is seen once: each seed draws `num_steps` batches of its own."""
+  """Sizes of the study.
+
+  Every text is seen once: each seed draws `num_steps` batches of its own. Students have the
+  embedding of the teacher, which stays as it is (as in fine-tuning with adapters), and learn the
+  decoder.
+  """
 
   vocab_size: int = 8192
   num_tokens: int = 32
   num_entries: int = 12
-  teacher_width: int = 128
-  teacher_depth: int = 4
+  teacher: Size = TEACHER
   teacher_steps: int = 800
-  student_width: int = 64
-  student_depth: int = 2
-  num_steps: int = 500
-  batch_size: int = 16
-  learning_rate: float = 4e-3
-  held_out_batches: int = 4
-  eval_every: int = 50
+  teacher_batch: int = 16
+  teacher_rate: float = 4e-3
+  student: Size = STUDENT
+  num_steps: int = 200
+  batch_size: int = 64
+  learning_rate: float = 2e-2
+  held_out_texts: int = 64
+  eval_every: int = 20
 
 
 class Course(NamedTuple):
@@ -100,39 +109,26 @@ class Study:
     self.evaluated_steps = [
       *range(0, settings.num_steps, settings.eval_every), settings.num_steps,
     ]  # fmt: skip
-    self._tx = self._optimizer(settings.num_steps)
+    self._tx = _optimizer(settings.learning_rate, settings.num_steps)
     self.teacher = self._train_teacher()
-    self._held_out = [
-      Lesson(text, sparse_students.read(*self.teacher, text)) for text in self.texts("held out", 0)
-    ]
-
-  def texts(self, purpose: str, seed: int) -> list[np.ndarray]:
-    """Batches of texts; those of different purposes and seeds have nothing in common."""
-    settings = self._settings
-    num_batches = {
-      "teacher": settings.teacher_steps,
-      "student": settings.num_steps,
-      "held out": settings.held_out_batches,
-    }
-    rng = np.random.default_rng([list(num_batches).index(purpose), seed])
-    B, num_texts = settings.batch_size, settings.batch_size * num_batches[purpose]
-    texts = self.language.texts(rng, num_texts, settings.num_tokens)
-    return [texts[start : start + B] for start in range(0, num_texts, B)]
+    (text,) = self._texts(_HELD_OUT, 1, settings.held_out_texts)
+    self._held_out = Lesson(text, sparse_students.read(*self.teacher, text))
 
   def describe_teacher(self) -> dict[str, float]:
     """Cross entropy and entropy in nats a token, and what its likeliest tokens weigh."""
-    texts = np.concatenate([lesson.text for lesson in self._held_out])
-    logp = np.asarray(jax.nn.log_softmax(sparse_students.logits(*self.teacher, texts)))
+    text = self._held_out.text
+    logp = np.asarray(jax.nn.log_softmax(sparse_students.logits(*self.teacher, text)))
     likeliest = np.sort(logp, axis=-1)[..., -self._settings.num_entries :]
     return {
-      "cross_entropy": -float(np.take_along_axis(logp, texts[:, 1:, None], -1).mean()),
+      "cross_entropy": -float(np.take_along_axis(logp, text[:, 1:, None], -1).mean()),
       "entropy": -float((np.exp(logp) * logp).sum(-1).mean()),
       "mass_of_likeliest": float(np.exp(likeliest).sum(-1).mean()),
     }
 
   def prepare(self, seed: int) -> Course:
     """Caches what the teacher says of a seed's texts, records of both kinds, and reads it back."""
-    batches = self.texts("student", seed)
+    settings = self._settings
+    batches = self._texts((_STUDENTS, seed), settings.num_steps, settings.batch_size)
     hidden = [sparse_students.read(*self.teacher, text) for text in batches]
     targets, bytes_per_token = {}, {}
     with tempfile.TemporaryDirectory() as folder:
@@ -143,7 +139,7 @@ class Study:
       with progress(f"seed {seed}, caches") as update:
         sparse_caches.write(caches.values(), self.teacher, batches, update)
       for kind, cache in caches.items():
-        targets[kind] = cache.read(self._settings.batch_size)
+        targets[kind] = cache.read(settings.batch_size)
         bytes_per_token[kind] = cache.bytes_per_token()
     columns = batches, hidden, targets[token_records.SAMPLED], targets[token_records.TOPK]
     return Course([Lesson(*row) for row in zip(*columns, strict=True)], bytes_per_token)
@@ -151,41 +147,36 @@ class Study:
   def train_student(self, course: Course, loss: str, seed: int) -> list[float]:
     """Held-out KL(teacher ‖ student) at `evaluated_steps`."""
     settings, curve = self._settings, []
-    embedding = sparse_students.embedding_of(self.teacher.params)
-    model = self._model(settings.student_width, settings.student_depth, seed)
+    model = sparse_students.build_model(settings.student, settings.vocab_size, seed, self._mesh)
+    model.params["embedder"] = self.teacher.params["embedder"]
 
     def watch(done: int, params: Any) -> None:
       if done in self.evaluated_steps:
-        pairs = [
-          sparse_students.kl_to_teacher(model.module, params, embedding, lesson)
-          for lesson in self._held_out
-        ]
-        total, weight = np.sum(pairs, axis=0)
+        total, weight = sparse_students.kl_to_teacher(model.module, params, self._held_out)
         curve.append(float(total / weight))
         update(done, settings.num_steps, f"KL {curve[-1]:.4f}")
 
     with progress(f"seed {seed}, {loss}") as update:
-      sparse_students.train(model, loss, embedding, course.lessons, self._tx, watch)
+      sparse_students.train(model, loss, course.lessons, self._tx, watch, frozen=("embedder",))
     return curve
 
   def _train_teacher(self) -> Model:
     settings = self._settings
-    model = self._model(settings.teacher_width, settings.teacher_depth, 0)
-    lessons = map(Lesson, self.texts("teacher", 0))
-    tx = self._optimizer(settings.teacher_steps)
+    num_steps = settings.teacher_steps
+    model = sparse_students.build_model(settings.teacher, settings.vocab_size, 0, self._mesh)
+    lessons = map(Lesson, self._texts(_TEACHER, num_steps, settings.teacher_batch))
+    tx = _optimizer(settings.teacher_rate, num_steps)
     with progress("teacher") as update:
       params = sparse_students.train(
-        model, "data", None, lessons, tx, lambda done, _: update(done, settings.teacher_steps)
+        model, "data", lessons, tx, lambda done, _: update(done, num_steps)
       )
     return Model(model.module, params)
 
-  def _model(self, width: int, depth: int, seed: int) -> Model:
-    return sparse_students.build_model(self._settings.vocab_size, width, depth, seed, self._mesh)
-
-  def _optimizer(self, num_steps: int) -> optax.GradientTransformation:
-    rate = self._settings.learning_rate
-    config = OptimizerConfig(rate, warmup=0.1, weight_decay=0.0, clip_norm=1.0)
-    return build_optimizer(config, num_steps)
+  def _texts(self, seed: int | tuple[int, int], num_batches: int, batch: int) -> list[np.ndarray]:
+    """Batches of texts; those of different seeds have nothing in common."""
+    rng = np.random.default_rng(seed)
+    texts = self.language.texts(rng, num_batches * batch, self._settings.num_tokens)
+    return np.split(texts, num_batches)
 
   def _identity(self, batches: Sequence[np.ndarray], kind: str) -> CacheIdentity:
     settings, digest = self._settings, params_digest(self.teacher.params)
@@ -205,3 +196,8 @@ class Study:
       text_temperature=1.0,
       vocab_size=settings.vocab_size,
     )
+
+
+def _optimizer(learning_rate: float, num_steps: int) -> optax.GradientTransformation:
+  config = OptimizerConfig(learning_rate, warmup=0.1, weight_decay=0.0, clip_norm=1.0, b2=0.99)
+  return build_optimizer(config, num_steps)

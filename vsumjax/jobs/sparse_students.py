@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -28,6 +29,15 @@ class Model(NamedTuple):
   params: Any
 
 
+@dataclasses.dataclass(frozen=True)
+class Size:
+  """Of a decoder."""
+
+  width: int
+  depth: int
+  mlp_dim: int
+
+
 class Lesson(NamedTuple):
   """A batch of texts, and what is known of the distribution of each of their Y tokens.
 
@@ -40,12 +50,12 @@ class Lesson(NamedTuple):
   topk: TokenTargets | None = None
 
 
-def build_model(vocab_size: int, width: int, depth: int, seed: int, mesh: Mesh) -> Model:
+def build_model(size: Size, vocab_size: int, seed: int, mesh: Mesh) -> Model:
   """Gemma 2 without its sliding window, with random parameters, on every device of the mesh."""
   config = gemma.GemmaConfig(
-    vocab_size=vocab_size, width=width, depth=depth, mlp_dim=4 * width, num_heads=4,
-    num_kv_heads=2, head_size=width // 4, query_scale=width / 4, attention_cap=50.0, final_cap=CAP,
-    post_norms=True, sliding_window=0,
+    vocab_size=vocab_size, width=size.width, depth=size.depth, mlp_dim=size.mlp_dim, num_heads=4,
+    num_kv_heads=2, head_size=size.width // 4, query_scale=size.width / 4, attention_cap=50.0,
+    final_cap=CAP, post_norms=True, sliding_window=0,
   )  # fmt: skip
   module = gemma.Gemma(config, jnp.float32, remat=False)
   params = _init(module, jax.random.key(seed))
@@ -89,42 +99,42 @@ def _residual(module: gemma.Gemma, token_BT: jax.Array) -> jax.Array:
   return x_BTD
 
 
-def _full(hidden: jax.Array, student: jax.Array, teacher: jax.Array, lesson: Lesson) -> Pair:
+def _full(hidden: jax.Array, embedding: jax.Array, lesson: Lesson) -> Pair:
   return vocab_losses.full_kl_loss(
-    hidden, student, lesson.hidden, teacher, _ones(hidden), cap=CAP, teacher_cap=CAP,
+    hidden, embedding, lesson.hidden, embedding, _ones(hidden), cap=CAP, teacher_cap=CAP,
     temperature=1.0,
   )  # fmt: skip
 
 
-def _sampled(hidden: jax.Array, student: jax.Array, _: jax.Array, lesson: Lesson) -> Pair:
+def _sampled(hidden: jax.Array, embedding: jax.Array, lesson: Lesson) -> Pair:
   options = {"cap": CAP, "temperature": 1.0}
-  return vocab_losses.sampled_kl_loss(hidden, student, lesson.sampled, _ones(hidden), **options)
+  return vocab_losses.sampled_kl_loss(hidden, embedding, lesson.sampled, _ones(hidden), **options)
 
 
-def _topk(hidden: jax.Array, student: jax.Array, _: jax.Array, lesson: Lesson) -> Pair:
+def _topk(hidden: jax.Array, embedding: jax.Array, lesson: Lesson) -> Pair:
   options = {"cap": CAP, "temperature": 1.0}
-  return vocab_losses.topk_kl_loss(hidden, student, lesson.topk, _ones(hidden), **options)
+  return vocab_losses.topk_kl_loss(hidden, embedding, lesson.topk, _ones(hidden), **options)
 
 
-def _renormalised(hidden: jax.Array, student: jax.Array, _: jax.Array, lesson: Lesson) -> Pair:
+def _renormalised(hidden: jax.Array, embedding: jax.Array, lesson: Lesson) -> Pair:
   """What is common, for comparison: the teacher's likeliest tokens as if there were no others."""
-  at, logsumexp = logits_and_logsumexp(hidden, student, lesson.topk.ids, cap=CAP)
+  at, logsumexp = logits_and_logsumexp(hidden, embedding, lesson.topk.ids, cap=CAP)
   logp = jax.nn.log_softmax(lesson.topk.values)
   kl = jnp.sum(jnp.exp(logp) * (logp - at + logsumexp[..., None]), axis=-1)
   return weighted(kl, _ones(hidden))
 
 
-def _data(hidden: jax.Array, student: jax.Array, _: jax.Array, lesson: Lesson) -> Pair:
+def _data(hidden: jax.Array, embedding: jax.Array, lesson: Lesson) -> Pair:
   targets = lesson.text[:, 1:]
-  return vocab_losses.token_cross_entropy_loss(hidden, student, targets, _ones(hidden), cap=CAP)
+  return vocab_losses.token_cross_entropy_loss(hidden, embedding, targets, _ones(hidden), cap=CAP)
 
 
 def _ones(hidden: jax.Array) -> jax.Array:
   return jnp.ones(hidden.shape[:-1])
 
 
-# By name: (hidden states, embedding, embedding of the teacher, lesson) -> (sum, weight).
-LOSSES: dict[str, Callable[[jax.Array, jax.Array, jax.Array, Lesson], Pair]] = {
+# By name: (hidden states, the embedding of teacher and student, lesson) -> (sum, weight).
+LOSSES: dict[str, Callable[[jax.Array, jax.Array, Lesson], Pair]] = {
   "full": _full,
   "sampled": _sampled,
   "topk": _topk,
@@ -136,19 +146,26 @@ LOSSES: dict[str, Callable[[jax.Array, jax.Array, jax.Array, Lesson], Pair]] = {
 def train(
   model: Model,
   loss: str,
-  teacher_embedding: jax.Array | None,
   lessons: Iterable[Lesson],
   tx: optax.GradientTransformation,
   watch: Callable[[int, Any], None],
+  frozen: Sequence[str] = (),
 ) -> Any:
-  """A step for each lesson. watch(steps done, parameters) is called before each and at the end."""
-  params, done = model.params, 0
-  opt_state = jax.device_put(tx.init(params), embedding_of(params).sharding)
+  """A step for each lesson; returns the parameters.
+
+  watch(steps done, parameters) is called before each and at the end.
+  frozen: names of groups of parameters that stay as they are.
+  """
+  fixed = {name: model.params[name] for name in frozen}
+  params = {name: group for name, group in model.params.items() if name not in fixed}
+  # Placed as the parameters are, so that the second step is not compiled anew.
+  opt_state = jax.device_put(tx.init(params), embedding_of(model.params).sharding)
+  done = 0
   for done, lesson in enumerate(lessons, start=1):
-    watch(done - 1, params)
-    params, opt_state = _step(model.module, loss, tx, params, opt_state, teacher_embedding, lesson)
-  watch(done, params)
-  return params
+    watch(done - 1, params | fixed)
+    params, opt_state = _step(model.module, loss, tx, params, fixed, opt_state, lesson)
+  watch(done, params | fixed)
+  return params | fixed
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -157,13 +174,13 @@ def _step(
   loss: str,
   tx: optax.GradientTransformation,
   params: Any,
+  fixed: Any,
   opt_state: Any,
-  teacher_embedding: jax.Array | None,
   lesson: Lesson,
 ) -> tuple[Any, Any]:
   def mean_loss(params: Any) -> jax.Array:
-    hidden = read(module, params, lesson.text)
-    total, weight = LOSSES[loss](hidden, embedding_of(params), teacher_embedding, lesson)
+    hidden = read(module, params | fixed, lesson.text)
+    total, weight = LOSSES[loss](hidden, embedding_of(params | fixed), lesson)
     return total / weight
 
   updates, opt_state = tx.update(jax.grad(mean_loss)(params), opt_state, params)
@@ -171,10 +188,6 @@ def _step(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def kl_to_teacher(
-  module: gemma.Gemma, params: Any, teacher_embedding: jax.Array, lesson: Lesson
-) -> Pair:
+def kl_to_teacher(module: gemma.Gemma, params: Any, lesson: Lesson) -> Pair:
   """Sum over the tokens of a batch of KL(teacher ‖ student), exact, and their number."""
-  return LOSSES["full"](
-    read(module, params, lesson.text), embedding_of(params), teacher_embedding, lesson
-  )
+  return _full(read(module, params, lesson.text), embedding_of(params), lesson)
