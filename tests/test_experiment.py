@@ -192,7 +192,9 @@ def test_a_teacher_that_has_not_finished_is_named(make_config, teacher, tmp_path
     tmp_path / "none": "no such folder",
   }.items():
     config = make_config(**{"objective.teachers": [teacher | {"workdir": str(workdir)}]})
-    with pytest.raises(InputError, match=f"^{workdir}: {message}"):
+    with pytest.raises(
+      InputError, match=rf"^objective.teachers\[0\].workdir: {workdir}: {message}"
+    ):
       _build(config)
 
 
