@@ -199,5 +199,5 @@ class Study:
 
 
 def _optimizer(learning_rate: float, num_steps: int) -> optax.GradientTransformation:
-  config = OptimizerConfig(learning_rate, warmup=0.1, weight_decay=0.0, clip_norm=1.0, b2=0.99)
+  config = OptimizerConfig(learning_rate, warmup=0.1, weight_decay=0.0, clip_norm=1.0, b2=0.999)
   return build_optimizer(config, num_steps)
