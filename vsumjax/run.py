@@ -86,7 +86,9 @@ def _is_finished(workdir: Path, run: loop.Run) -> bool:
     meta = saver.load_meta(finished["step"])
   finally:
     saver.close()
-  loop.check_meta(meta, run.meta, saver.path / str(finished["step"]))
+  # What was selected says by what, beside what the run is.
+  saved = {name: value for name, value in meta.items() if not name.startswith("selected.")}
+  loop.check_meta(saved, run.meta, saver.path / str(finished["step"]))
   return True
 
 
@@ -164,6 +166,7 @@ def _jit_steps(
   state_shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
   batch_sharding = sharding.batch_sharding(experiment.mesh, experiment.rules)
   replicated = NamedSharding(experiment.mesh, PartitionSpec())
+  num_args = 3 if taught.models else 2
   train_step = jax.jit(
     step.make_train_step(
       experiment.model,
@@ -176,13 +179,15 @@ def _jit_steps(
       online=taught.models,
       text=text,
     ),
-    in_shardings=(state_shardings, batch_sharding, taught.params_shardings),
+    in_shardings=(state_shardings, batch_sharding, taught.params_shardings)[:num_args],
     out_shardings=(state_shardings, replicated),
     donate_argnums=0,
   )
   jitted_eval_step = jax.jit(
     eval_step, in_shardings=(state_shardings.params, batch_sharding), out_shardings=replicated
   )
+  if not taught.models:
+    return train_step, jitted_eval_step
   return lambda state, batch: train_step(state, batch, taught.params), jitted_eval_step
 
 

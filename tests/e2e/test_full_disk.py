@@ -49,6 +49,7 @@ def test_what_was_saved_is_kept_and_goes_on_with_space(
   assert len(lines) == 1, full["err"]
   assert lines[0].startswith(f"vsumjax train: {workdir}")
   assert "No space left on device" in lines[0]
-  assert full["checkpoints"] == [0, 2]
+  # With `keep_best` it may be what is selected at the end that finds no space.
+  assert full["checkpoints"] in ([0, 2], [2, 4] if options else [])
   assert enough["status"] == 0, enough
   assert told["result"] == json.loads(json.dumps(result(straight)))

@@ -157,7 +157,9 @@ def mentor(trained, tmp_path, monkeypatch):
   finished = json.loads((workdir / "FINISHED.json").read_text())
   (workdir / "FINISHED.json").write_text(json.dumps(finished | {"params_digest": "0" * 32}))
   load = module.load_student
-  monkeypatch.setattr(module, "load_student", lambda path: other if path == workdir else load(path))
+  monkeypatch.setattr(
+    module, "load_student", lambda path, mesh: other if path == workdir else load(path)
+  )
   return workdir
 
 

@@ -26,19 +26,31 @@ def config(config_values, tmp_path):
   return str(path)
 
 
-def test_every_row_is_timed_at_every_size(config, monkeypatch, tmp_path, capsys):
+def test_every_row_is_timed(config, monkeypatch, tmp_path, capsys):
+  build_sizes = distill_step._build_sizes
   monkeypatch.setattr(distill_step, "_RATIOS", (1, 2, 3))
+  monkeypatch.setattr(
+    distill_step, "_build_sizes", lambda configs: {"1:2:3": build_sizes(configs)["1:3:9"]}
+  )
   out = tmp_path / "report.json"
-  report = distill_step.benchmark_distill_step(config, rounds=2, steps=1, out=out)
+  report = distill_step.benchmark_distill_step(config, rounds=1, steps=1, out=out)
   assert json.loads(out.read_text()) == report
   for found in report["sizes"].values():
     assert {row: len(values) for row, values in found["seconds"].items()} == dict.fromkeys(
-      distill_step.ROWS, 2
+      distill_step.ROWS, 1
     )
     assert found["times_without"]["without teachers"] == 1
     sizes = [found["num_params"][stage] for stage in distill_step.STAGES]
     assert sizes == sorted(set(sizes))
-  assert "online, all three trained" in capsys.readouterr().out
+  assert "times without" in capsys.readouterr().out
+
+
+def test_sizes_are_those_of_the_stages_and_1_3_9(config):
+  configs = [distill_step.load_config(f"{config}:{stage}") for stage in distill_step.STAGES]
+  sizes = distill_step._build_sizes(configs)
+  assert [model.llm.depth for model in sizes["stages"]] == [1, 2, 3]
+  assert [model.llm.depth for model in sizes["1:3:9"]] == [2, 6, 18]
+  assert [model.img.depth for model in sizes["1:3:9"]] == [2, 6, 18]
 
 
 @pytest.mark.parametrize("flag", ["rounds", "steps"])

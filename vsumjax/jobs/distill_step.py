@@ -65,10 +65,7 @@ def benchmark_distill_step(
     if value < 1:
       raise InputError(f"{flag}: {value} must be 1 or more")
   configs = [load_config(f"{config}:{stage}") for stage in STAGES]
-  sizes = {
-    "stages": [each.model for each in configs],
-    "1:3:9": [_deeper(configs[0].model, ratio) for ratio in _RATIOS],
-  }
+  sizes = _build_sizes(configs)
   report: dict[str, Any] = {"benchmark": "distill_step", "config": config, "rounds": rounds}
   report |= {"steps": steps, "batch": configs[0].train.batch_size, "sizes": {}}
   mesh = sharding.build_mesh(sharding.MeshConfig(), jax.devices()[:1])
@@ -96,6 +93,13 @@ def benchmark_distill_step(
     write_atomically(out, json.dumps(report, indent=1))
   _print_tables(report)
   return report
+
+
+def _build_sizes(configs: Sequence[ExperimentConfig]) -> dict[str, list[StudentConfig]]:
+  return {
+    "stages": [each.model for each in configs],
+    "1:3:9": [_deeper(configs[0].model, ratio) for ratio in _RATIOS],
+  }
 
 
 def _deeper(model: StudentConfig, times: int) -> StudentConfig:
