@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vsumjax import stopping
-from vsumjax.jobs import benchmarks, training_commands
+from vsumjax.jobs import benchmark_commands, training_commands
 from vsumjax.jobs.training_commands import add_config
 from vsumjax.types import InputError
 
@@ -62,7 +62,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     _add_summarize,
     _add_convert,
     _add_inspect,
-    benchmarks.add_benchmark,
+    benchmark_commands.add_benchmark,
     _add_build_dataset,
   ):
     command = add(commands)

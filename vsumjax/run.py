@@ -86,9 +86,7 @@ def _is_finished(workdir: Path, run: loop.Run) -> bool:
     meta = saver.load_meta(finished["step"])
   finally:
     saver.close()
-  # What was selected says by what, beside what the run is.
-  saved = {name: value for name, value in meta.items() if not name.startswith("selected.")}
-  loop.check_meta(saved, run.meta, saver.path / str(finished["step"]))
+  loop.check_meta(selection.meta_of_run(meta), run.meta, saver.path / str(finished["step"]))
   return True
 
 

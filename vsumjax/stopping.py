@@ -84,7 +84,7 @@ class Stop:
       if self._asked and self._may_interrupt:
         raise Interrupted
       yield
-    except Exception as error:
+    except Exception as error:  # of whatever is waited for, which may be ending, too
       if self._asked and self._may_interrupt:
         raise Interrupted from error
       raise

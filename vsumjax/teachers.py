@@ -71,13 +71,21 @@ def _open_cache(
 
 def _load_model(experiment: Experiment, teacher: TeacherConfig) -> tuple[VideoSummaryStudent, Any]:
   student = load_student(Path(teacher.workdir), like=experiment)
-  for name, here, there in (
-    ("tokenizer", experiment.tokenizer.digest, student.experiment.tokenizer.digest),
-    ("prompt", experiment.prompt_digest, student.experiment.prompt_digest),
+  require_same_reading(experiment, student.experiment, teacher.workdir)
+  return student.experiment.model, student.params
+
+
+def require_same_reading(experiment: Experiment, teacher: Experiment, where: str) -> None:
+  """Raises InputError, naming what differs, unless both are asked in the same words.
+
+  where: of the teacher, for the error.
+  """
+  for field, here, there in (
+    ("tokenizer", experiment.tokenizer.digest, teacher.tokenizer.digest),
+    ("prompt", experiment.prompt_digest, teacher.prompt_digest),
   ):
     if here != there:
       raise InputError(
-        f"{teacher.workdir}: its {name} is not that of this run ({there} there, {here} here); a "
-        "student must read what its teacher reads"
+        f"config.{field} is not that of {where} ({here} here, {there} there); a student must read "
+        "what its teacher reads"
       )
-  return student.experiment.model, student.params

@@ -15,6 +15,7 @@ from vsumjax.data import teacher_cache
 from vsumjax.experiment import Experiment, build_experiment
 from vsumjax.jobs.cache_teacher import cache_teacher
 from vsumjax.jobs.train import train
+from vsumjax.teachers import require_same_reading
 from vsumjax.training import schedules
 from vsumjax.types import InputError
 from vsumjax.workdir import load_finished
@@ -95,15 +96,10 @@ def _require_finished(key: str, workdir: Path) -> None:
 
 def _require_fit(key: str, experiment: Experiment, name: str, teacher: Experiment) -> None:
   """A student reads its teacher's answers by example, so that both must be asked the same."""
-  for field, here, there in (
-    ("tokenizer", experiment.tokenizer.digest, teacher.tokenizer.digest),
-    ("prompt", experiment.prompt_digest, teacher.prompt_digest),
-  ):
-    if here != there:
-      raise InputError(
-        f"{key}: config.{field} is not that of stage {name!r} ({here} here, {there} there); "
-        "a student must read what its teacher read"
-      )
+  try:
+    require_same_reading(experiment, teacher, f"stage {name!r}")
+  except InputError as error:
+    raise InputError(f"{key}: {error}") from None
 
 
 def _require_examples(key: str, experiment: Experiment, name: str, teacher: Experiment) -> None:

@@ -29,7 +29,7 @@ def on_all(run: Callable[[], Any]) -> Any:
   failure, result = None, None
   try:
     result = run()
-  except Exception as error:
+  except Exception as error:  # whatever it is, the others must not wait for this process
     failure = error
   (failed,) = gather(failure is not None)
   if failure is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 
 from vsumjax.config import ExperimentConfig
-from vsumjax.progress import progress
+from vsumjax.jobs.together import progress_on_first
 from vsumjax.run import run_training
 from vsumjax.training.goodput import Clock
 
@@ -23,10 +23,8 @@ def train(config: ExperimentConfig, workdir: Path, *, profile: range = range(0))
     profile: steps, counted from 1, of which `workdir/profile` gets a trace.
   """
   clock = Clock()
-  if jax.process_index():
-    return run_training(config, workdir, lambda *update: None, clock=clock, profile=profile)
-  with progress(f"train {workdir}") as update:
+  with progress_on_first(f"train {workdir}") as update:
     run_training(config, workdir, update, clock=clock, profile=profile)
-  if clock.seconds()["steps"]:
+  if jax.process_index() == 0 and clock.seconds()["steps"]:
     clock.print_table()
   return workdir

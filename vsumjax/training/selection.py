@@ -83,6 +83,11 @@ class Selection:
       self._saver.delete(step)
 
 
+def meta_of_run(meta: Meta) -> Meta:
+  """The meta of the run alone, without what was selected by."""
+  return {name: value for name, value in meta.items() if name not in (_METRIC, _VALUE)}
+
+
 def load_selected(workdir: Path, abstract: Any) -> tuple[Any, dict[str, Any]]:
   """The parameters that were chosen, each leaf as in `abstract`, and what FINISHED.json says of it.
 

@@ -65,9 +65,8 @@ def make_train_step(
 
     def loss(trained: Any, batch: Batch) -> tuple[Pair, Metrics]:
       answers = {name: ask(of, online_params[name], batch) for name, of in online.items()}
-      params = partition.join(trained, frozen)
+      params, answered = partition.join(trained, frozen), _with_answers(objective, batch, answers)
       output = model.apply({"params": params}, batch)
-      answered = _with_answers(objective, batch, answers)
       scores = compute_loss(objective, output, answered, progress)
       if text is None:
         return scores
@@ -79,10 +78,8 @@ def make_train_step(
       grads, metrics = accumulated_gradient(loss, trained, cut(batch, accumulate))
     updates, opt_state = tx.update(grads, state.opt_state, trained)
     metrics["grad_norm"] = (optax.tree.norm(grads), jnp.ones(()))
-    trained, step, ema = optax.apply_updates(trained, updates), state.step + 1, state.ema
-    if ema_decay:
-      rate = ema_rate(ema_decay, step)
-      ema = jax.tree.map(lambda m, p: (1 - rate) * m + rate * p, ema, in_float32(trained))
+    trained, step = optax.apply_updates(trained, updates), state.step + 1
+    ema = _running_mean(state.ema, trained, ema_decay, step) if ema_decay else state.ema
     params = partition.join(trained, frozen)
     return TrainState(step=step, params=params, opt_state=opt_state, ema=ema), metrics
 
@@ -155,6 +152,11 @@ def cut(batch: Batch, num_microbatches: int) -> Batch:
     return sharding.constrain(jnp.moveaxis(rows, 1, 0), None, "batch")
 
   return jax.tree.map(cut_rows, batch)
+
+
+def _running_mean(ema: Any, trained: Any, decay: float, step: jax.Array) -> Any:
+  rate = ema_rate(decay, step)
+  return jax.tree.map(lambda m, p: (1 - rate) * m + rate * p, ema, in_float32(trained))
 
 
 def ema_rate(decay: float, step: jax.Array) -> jax.Array:
