@@ -1,5 +1,8 @@
 """The doors: exit status, what goes to which stream, and who may be told what."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 
 from vsumjax import cli
@@ -99,3 +102,16 @@ def test_every_command_explains_itself(capfd, command):
     cli.main([command, "--help"])
   assert raised.value.code == 0
   assert "--verbose" in capfd.readouterr().out
+
+
+def test_reads_that_end_late_are_passed_over_and_nothing_else(monkeypatch):
+  told = []
+  monkeypatch.setattr(cli, "_tell_unraisable", told.append)
+  monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+  assert cli.report("train", lambda: None) == 0
+  late, other = (
+    SimpleNamespace(exc_value=RuntimeError(text)) for text in ("Event loop is closed", "other")
+  )
+  sys.unraisablehook(late)
+  sys.unraisablehook(other)
+  assert told == [other]

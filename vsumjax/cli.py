@@ -286,6 +286,18 @@ def _quiet(verbose: bool) -> None:
   warnings.simplefilter("ignore")
   logging.disable(logging.WARNING)
   logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs what it raises afterwards
+  logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+  sys.unraisablehook = _pass_over_late_reads
+
+
+_tell_unraisable = sys.unraisablehook
+
+
+def _pass_over_late_reads(unraisable: sys.UnraisableHookArgs) -> None:
+  """Orbax closes its event loop at the first read of a damaged checkpoint that fails; the reads
+  that end after that have nobody to tell."""
+  if str(unraisable.exc_value) != "Event loop is closed":
+    _tell_unraisable(unraisable)
 
 
 if __name__ == "__main__":

@@ -101,7 +101,8 @@ def test_with_all_options_and_told_to_end_they_equal_one(write_config, config_va
 
 def _cache(count, checkpoint, out, *options, status=0):
   command = ("cache-teacher", "--checkpoint", checkpoint, "--out", out)
-  return _end(_start(count, *command, "--batch-size", 2, "--shard-size", 3, *options), status)
+  sizes = () if "--verify" in options else ("--shard-size", 3)
+  return _end(_start(count, *command, "--batch-size", 2, *sizes, *options), status)
 
 
 def _files(folder):
