@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import shutil
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -17,6 +19,13 @@ hypothesis.settings.load_profile("vsumjax")
 # Most of the suite's time is XLA's; for the scripts that tests start, too.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 jax.config.update("jax_disable_most_optimizations", True)
+# Set for all workers, and removed in the end, by the process that set it.
+_OWN_CACHE = "" if os.environ.get("JAX_COMPILATION_CACHE_DIR") else tempfile.mkdtemp(prefix="xla-")
+if _OWN_CACHE:
+  os.environ["JAX_COMPILATION_CACHE_DIR"] = _OWN_CACHE
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 install_import_hook(["vsumjax.ops", "vsumjax.models"], "beartype.beartype")
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
@@ -30,6 +39,11 @@ CORPUS = fake.FakeConfig(
   seed=1, num_train=3, num_validation=1, num_test=2, num_annotators=3, min_s=8, max_s=12, height=32,
   width=48, fps=5,
 )  # fmt: skip
+
+
+def pytest_unconfigure():
+  if _OWN_CACHE:
+    shutil.rmtree(_OWN_CACHE)
 
 
 @pytest.fixture

@@ -25,7 +25,9 @@ def _num_bytes(folder):
   return sum(4096 * -(-path.stat().st_size // 4096 or -1) for path in folder.rglob("*"))
 
 
-@pytest.mark.parametrize("options", [{}, {"train.keep_best": "validation/loss"}])
+@pytest.mark.parametrize(
+  "options", [pytest.param({}, marks=pytest.mark.long), {"train.keep_best": "validation/loss"}]
+)
 def test_what_was_saved_is_kept_and_goes_on_with_space(
   write_config, config_values, tmp_path, options
 ):

@@ -30,7 +30,13 @@ def _is_saving(workdir):
   return any((workdir / "checkpoints").glob("*orbax-checkpoint-tmp*"))
 
 
-@pytest.fixture(scope="module", params=[{}, OPTIONS], ids=["plain", "options"])
+@pytest.fixture(
+  scope="module",
+  params=[
+    pytest.param({}, id="plain", marks=pytest.mark.long),
+    pytest.param(OPTIONS, id="options"),
+  ],
+)
 def straight(request, write, tmp_path_factory):
   """(config, what a run gives that nobody disturbs)."""
   config, workdir = write(**request.param), tmp_path_factory.mktemp("straight")

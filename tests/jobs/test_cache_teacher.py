@@ -44,19 +44,11 @@ def test_a_cache_holds_the_teachers_last_exit(trained, cache):
     assert np.abs(cached - logits_ENC[0]).max() > 1e-2  # not another exit's
 
 
-def test_an_interrupted_cache_goes_on_where_it_stopped(trained, cache, tmp_path, monkeypatch):
-  writes = []
-  write_shard = teacher_cache.CacheWriter.write_shard
-
-  def interrupted(self, shard, keys, answers):
-    if len(writes) == 1:
-      raise KeyboardInterrupt
-    writes.append(shard.index)
-    write_shard(self, shard, keys, answers)
-
+def test_an_interrupted_cache_goes_on_where_it_stopped(
+  trained, cache, tmp_path, interrupted_writer
+):
   out = tmp_path / "cache"
-  with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-    patch.setattr(teacher_cache.CacheWriter, "write_shard", interrupted)
+  with interrupted_writer():
     cache_teacher(trained, out, **BATCH)
   assert not (out / "MANIFEST.json").exists()
   with pytest.raises(InputError, match="not a finished teacher cache"):

@@ -109,20 +109,13 @@ def test_draws_follow_the_teachers_distribution(trained, tmp_path, asked_again):
     assert (np.abs(shares_YV - probs_YV) < 5 * error_YV).all()
 
 
-def test_an_interrupted_cache_goes_on_with_the_same_bytes(trained, tmp_path, monkeypatch):
+def test_an_interrupted_cache_goes_on_with_the_same_bytes(
+  trained, tmp_path, interrupted_writer, monkeypatch
+):
   text = TextConfig("sampled", 12, T, Y)
   whole = cache_teacher(trained, tmp_path / "whole", text=text, **BATCH)
-  writes, write_shard = [], teacher_cache.CacheWriter.write_shard
-
-  def interrupted(self, shard, keys, answers):
-    if len(writes) == 1:
-      raise KeyboardInterrupt
-    writes.append(shard.index)
-    write_shard(self, shard, keys, answers)
-
   out = tmp_path / "cache"
-  with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-    patch.setattr(teacher_cache.CacheWriter, "write_shard", interrupted)
+  with interrupted_writer():
     cache_teacher(trained, out, text=text, **BATCH)
   cache_teacher(trained, out, text=text, **BATCH)
   assert _files(out) == _files(whole)
@@ -193,6 +186,7 @@ def test_texts_of_other_examples_are_refused(trained, cache, tmp_path):
     ("topk", {"entries": 0}, "--entries: 0"),
     ("topk", {"temperature": 0.0}, "--temperature: 0"),
     ("topk", {"temperature": float("inf")}, "--temperature: inf"),
+    ("topk", {"temperature": 1e-45}, r"--temperature: 1e-45 is not in 0.01 \.\. 100"),
     ("topk", {"max_new_tokens": 70_000}, "--max-new-tokens: 70000"),
     ("topk", {"max_new_tokens": 4, "texts_of": "cache"}, "--max-new-tokens: .* --texts-of"),
     (None, {"entries": 3, "texts_of": "cache"}, "--entries, --texts-of: .* need --text"),

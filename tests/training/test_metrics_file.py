@@ -34,6 +34,11 @@ def test_lines_come_back_in_order(file):
   assert list(file.read())[3] == {"step": 3, "loss": 1.5}
 
 
+def test_a_mean_of_nothing_is_null(file):
+  file.append(4, {"loss": math.nan, "other": 1.0})
+  assert list(file.read())[-1] == {"step": 4, "loss": None, "other": 1.0}
+
+
 def test_truncate_drops_later_lines_and_is_the_start_of_new_ones(file):
   file.truncate_after(2)
   file.append(3, {"loss": 9.0})

@@ -200,8 +200,26 @@ def test_padding_rows_change_nothing(output, batch):
       lambda: ObjectiveConfig(1.0, (0.0, 1.0), (), 0.0, SelfDistillationConfig(1.0)),
       "the last left out",
     ),
+    (lambda: ObjectiveConfig(0.0, (1.0,), ()), "objective.ce_weight: no term has a weight"),
+    (
+      lambda: ObjectiveConfig(0.0, (1.0,), (dataclasses.replace(MENTOR, weight=0.0),)),
+      "objective.ce_weight: no term has a weight",
+    ),
   ],
 )
 def test_objectives_without_sense_are_refused(make, message):
   with pytest.raises(InputError, match=message):
     make()
+
+
+@pytest.mark.parametrize(
+  "other",
+  [
+    {"teachers": (MENTOR,)},
+    {"prototype_weight": 0.1},
+    {"self_distillation": SelfDistillationConfig(1.0)},
+    {"text_weight": 1.0},
+  ],
+)
+def test_any_term_is_enough_to_learn_by(other):
+  ObjectiveConfig(**({"ce_weight": 0.0, "exit_weights": (1.0, 1.0), "teachers": ()} | other))

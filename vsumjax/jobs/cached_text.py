@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -49,8 +48,8 @@ class TextConfig:
     for name, value in (("entries", self.entries), ("max-new-tokens", self.max_new_tokens)):
       if value is not None and not 1 <= value <= token_records.MAX_TOKENS:
         raise InputError(f"--{name}: {value} is not in 1 .. {token_records.MAX_TOKENS}")
-    if not 0 < self.temperature < math.inf:
-      raise InputError(f"--temperature: {self.temperature} is not a number above 0")
+    if not 0.01 <= self.temperature <= 100:  # logits divided by it must stay finite in float32
+      raise InputError(f"--temperature: {self.temperature} is not in 0.01 .. 100")
     if self.texts_of and self.max_new_tokens:
       raise InputError("--max-new-tokens: the texts are there already, with --texts-of")
 

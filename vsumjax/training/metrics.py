@@ -43,7 +43,10 @@ def _is_of_evaluation(line: Mapping[str, float]) -> bool:
 
 
 class MetricsFile:
-  """`metrics.jsonl`: one line a logged step, {"step": 10, "train/loss": 1.2, ...}."""
+  """`metrics.jsonl`: one line a logged step, {"step": 10, "train/loss": 1.2, ...}.
+
+  null is a mean over nothing, such as of texts in batches without any; JSON has no NaN.
+  """
 
   def __init__(self, path: Path, *, writes: bool = True) -> None:
     """writes: False on all processes of a run but one."""
@@ -59,7 +62,8 @@ class MetricsFile:
   def append(self, step: int, values: Mapping[str, float]) -> None:
     if self._writes:
       with self._path.open("a") as file:
-        file.write(json.dumps({"step": step, **values}) + "\n")
+        known = {name: None if math.isnan(value) else value for name, value in values.items()}
+        file.write(json.dumps({"step": step, **known}) + "\n")
 
   def read(self) -> Iterable[dict]:
     lines = self._path.read_text().splitlines()

@@ -111,6 +111,8 @@ class ObjectiveConfig:
           f"objective.teachers[{index}].exit_weights: {len(teacher.exit_weights)} weights for the "
           f"{len(self.exit_weights)} of objective.exit_weights"
         )
+    if schedules.is_off(self.ce_weight) and not self._has_other_terms:
+      raise InputError("objective.ce_weight: no term has a weight above 0, so nothing is learned")
     if self.has_self_distillation:
       if len(self.exit_weights) < 2:
         raise InputError("objective.self_distillation.weight: needs two or more exits")
@@ -119,6 +121,12 @@ class ObjectiveConfig:
   @property
   def has_self_distillation(self) -> bool:
     return not schedules.is_off(self.self_distillation.weight)
+
+  @property
+  def _has_other_terms(self) -> bool:
+    taught = any(not schedules.is_off(teacher.weight) for teacher in self.teachers)
+    others = self.has_self_distillation or self.trains_text or self.prototype_weight > 0
+    return taught or others
 
   @property
   def trains_text(self) -> bool:
