@@ -26,7 +26,7 @@ def add_benchmark(commands) -> argparse.ArgumentParser:
   step.set_defaults(run=_benchmark_model_step)
   distill = whats.add_parser("distill_step", parents=[shared], help="a step with teachers")
   distill.add_argument("--config", default="configs/demo.py", help="with stages (configs/demo.py)")
-  distill.add_argument("--steps", type=int, default=10, help="a value is the mean of (10)")
+  distill.add_argument("--steps", type=int, default=20, help="a value is the mean of (20)")
   distill.set_defaults(run=_benchmark_distill_step)
   loader = whats.add_parser("loader", parents=[shared], help="reading videos and prepared shards")
   loader.add_argument("--root", type=Path, default=Path("runs/loader"), help="(runs/loader)")

@@ -8,7 +8,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,13 @@ from jax.sharding import Mesh
 
 from vsumjax import sharding
 from vsumjax.config import ExperimentConfig, load_config
-from vsumjax.data import teacher_cache
+from vsumjax.data import pipeline, teacher_cache
 from vsumjax.files import write_atomically
 from vsumjax.models.student import StudentConfig, VideoSummaryStudent, num_params
 from vsumjax.progress import progress
 from vsumjax.training import optimizer, state, step
 from vsumjax.training.objective import ObjectiveConfig, TeacherConfig
-from vsumjax.types import Batch, InputError, TeacherTargets
+from vsumjax.types import Batch, InputError
 
 STAGES = ("student", "mentor", "teacher")  # smallest first
 _TEACHERS = STAGES[1:]
@@ -38,19 +38,20 @@ _CACHED_EXAMPLES = 4096
 _IMAGE_ID = 1
 _DIGEST = "0" * 32  # of everything, in caches made for this benchmark alone
 
-Step = Callable[[], None]
+Step = Callable[[Any, Batch], tuple[Any, Any]]  # (state, batch) -> (state, metrics)
 
 
 def benchmark_distill_step(
-  config: str, *, rounds: int = 5, steps: int = 10, out: Path | None = None
+  config: str, *, rounds: int = 5, steps: int = 20, out: Path | None = None
 ) -> dict[str, Any]:
   """Times steps in turns, prints a table for each set of sizes and returns what `out` is to hold.
 
   Sizes are those of the stages of `config`, and a decoder and tower of the student's width that are
-  1, 3 and 9 times as deep. "cached" reads its records at random from two real caches within the
-  time; "online, all three trained" is the step of DEEVISum's published code, where teacher and
-  mentor learn in the same step as the student; with frozen teachers only their forward passes are
-  paid for.
+  1, 3 and 9 times as deep. As in training, threads make the batches, from windows in memory, and
+  the host waits for a step when the next one is under way. "cached" reads its records at random
+  from two real caches; "online, all three trained" is the step of DEEVISum's published code, where
+  teacher and mentor learn in the same step as the student; with frozen teachers only their forward
+  passes are paid for.
 
   Args:
     config: config file whose `get_config` knows the stages "student", "mentor" and "teacher".
@@ -80,10 +81,11 @@ def benchmark_distill_step(
         configs[0], models, mesh, Path(folder) / name.replace(":", "_")
       )
       seconds: dict[str, list[float]] = {row: [] for row in ROWS}
-      for number in range(rounds + 1):  # the first compiles
+      for number in range(rounds + 1):
         for row, run in rows.items():
           update(done, total, f"{name}: {row}")
-          value = _time(run, steps if number else 1)
+          # The first round compiles: for the state as it starts, and as a step leaves it.
+          value = run.seconds_a_step(steps if number else 2)
           if number:
             seconds[row].append(value)
         done += 1
@@ -111,17 +113,16 @@ def _deeper(model: StudentConfig, times: int) -> StudentConfig:
 
 def _build_rows(
   config: ExperimentConfig, models: Sequence[StudentConfig], mesh: Mesh, folder: Path
-) -> tuple[dict[str, Step], list[int]]:
-  """{row of ROWS: makes one step and waits for it}, and the parameters of each model."""
+) -> tuple[dict[str, _Row], list[int]]:
+  """The rows of ROWS, and the parameters of each model."""
   student, mentor, teacher = nets = [
     VideoSummaryStudent(model, config.prompt.tokens_per_frame, _IMAGE_ID, _score_ids(config))
     for model in models
   ]
-  on_device = functools.partial(sharding.to_global, mesh=mesh, rules=config.rules)
   tx = optimizer.build_optimizer(config.optimizer, _NUM_STEPS)
-  batch = on_device(_random_batch(config))
+  host_batch = _random_batch(config)
+  put = functools.partial(sharding.to_global, mesh=mesh, rules=config.rules)
   caches = [_make_cache(folder / name, config) for name in _TEACHERS]
-  rng = np.random.default_rng(0)
 
   def build(net: VideoSummaryStudent, *taught_by: str, online: dict | None = None) -> Any:
     objective = ObjectiveConfig(
@@ -132,7 +133,7 @@ def _build_rows(
     return step.make_train_step(net, objective, tx, num_steps=_NUM_STEPS, online=online)
 
   def start(net: VideoSummaryStudent) -> state.TrainState:
-    return jax.jit(lambda: sharding.unbox(state.init_state(net, tx, batch, 0)))()
+    return jax.jit(lambda: sharding.unbox(state.init_state(net, tx, host_batch, 0)))()
 
   plain = jax.jit(build(student), donate_argnums=0)
   taught = jax.jit(build(student, *_TEACHERS), donate_argnums=0)
@@ -141,13 +142,8 @@ def _build_rows(
   online_params = {"mentor": start(mentor).params, "teacher": start(teacher).params}
   steps = [build(student, *_TEACHERS), build(mentor, "teacher"), build(teacher)]
 
-  def from_cache(of_student: Any) -> Any:
-    examples = rng.integers(_CACHED_EXAMPLES, size=len(batch.weight))
-    logits = (np.stack([cache[int(i)].score_logits for i in examples]) for cache in caches)
-    return taught(of_student, batch.replace(teachers=on_device(tuple(map(TeacherTargets, logits)))))
-
   @functools.partial(jax.jit, donate_argnums=0)
-  def all_three(states: Any) -> Any:
+  def all_three(states: Any, batch: Batch) -> tuple[Any, Any]:
     """XLA computes once the forward pass that a model's own step and its lesson share."""
     said = [step.ask(net, of.params, batch) for net, of in zip(nets, states, strict=True)]
     heard = [tuple(said[1:]), tuple(said[2:]), ()]
@@ -155,30 +151,61 @@ def _build_rows(
     done = [make(of, batch.replace(teachers=teachers)) for make, of, teachers in parts]
     return tuple(of for of, _ in done), [metrics for _, metrics in done]
 
+  def row(make_step: Step, carry: Any, *read: teacher_cache.CacheReader) -> _Row:
+    return _Row(make_step, carry, _batches(host_batch, read, config), put)
+
   rows = {
-    ROWS[0]: _stepping(lambda of: plain(of, batch), start(student)),
-    ROWS[1]: _stepping(from_cache, start(student)),
-    ROWS[2]: _stepping(lambda of: online(of, batch, online_params), start(student)),
-    ROWS[3]: _stepping(all_three, tuple(map(start, nets))),
+    ROWS[0]: row(plain, start(student)),
+    ROWS[1]: row(taught, start(student), *caches),
+    ROWS[2]: row(lambda of, batch: online(of, batch, online_params), start(student)),
+    ROWS[3]: row(all_three, tuple(map(start, nets))),
   }
   return rows, [num_params(jax.eval_shape(lambda net=net: start(net)).params) for net in nets]
 
 
-def _stepping(make_step: Callable[[Any], tuple[Any, Any]], carry: Any) -> Step:
-  def run() -> None:
-    nonlocal carry
-    carry, metrics = make_step(carry)
-    jax.block_until_ready((carry, metrics))
+class _Row:
+  """Steps of one kind, fed and waited for as by the loop of training."""
 
-  return run
+  def __init__(
+    self, make_step: Step, carry: Any, batches: Iterator[Batch], put: Callable[[Batch], Batch]
+  ) -> None:
+    self._make_step, self._carry, self._batches, self._put = make_step, carry, batches, put
+
+  def seconds_a_step(self, steps: int) -> float:
+    """Mean of so many."""
+    begin, before = time.perf_counter(), None
+    for _ in range(steps):
+      self._carry, metrics = self._make_step(self._carry, self._put(next(self._batches)))
+      jax.block_until_ready(before)
+      before = metrics
+    jax.block_until_ready((self._carry, before))
+    return (time.perf_counter() - begin) / steps
 
 
-def _time(run: Step, steps: int) -> float:
-  """Mean seconds of a step."""
-  begin = time.perf_counter()
-  for _ in range(steps):
-    run()
-  return (time.perf_counter() - begin) / steps
+class _Windows:
+  """Stands for a `WindowSource`: windows in memory, what the teachers say of them in caches."""
+
+  def __init__(self, batch: Batch, caches: Sequence[teacher_cache.CacheReader]) -> None:
+    self._fields = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
+    del self._fields["teachers"], self._fields["text"]
+    self._num_windows, self._caches = len(batch.weight), caches
+
+  def example(self, example: int, change: None, *, wait: bool) -> dict[str, Any]:
+    row = example % self._num_windows
+    said = tuple({"score_logits": cache[example].score_logits} for cache in self._caches)
+    return {name: values[row] for name, values in self._fields.items()} | {"teachers": said}
+
+
+def _batches(
+  batch: Batch, caches: Sequence[teacher_cache.CacheReader], config: ExperimentConfig
+) -> Iterator[Batch]:
+  """Examples drawn at random, their windows those of `batch`."""
+
+  def examples_of(index: int) -> np.ndarray:
+    return np.random.default_rng(index).integers(_CACHED_EXAMPLES, size=len(batch.weight))
+
+  windows, num_threads = _Windows(batch, caches), config.data.num_threads
+  return pipeline.batches_of(windows, examples_of, _NUM_STEPS, 0, num_threads)
 
 
 def _score_ids(config: ExperimentConfig) -> tuple[int, ...]:
