@@ -16,7 +16,6 @@ TASK = Task(num_scores=60, num_texts=6, text_tokens=5, vocab_size=600, num_made=
 def test_every_kind_is_written_and_read(tmp_path, capsys):
   out = tmp_path / "cache.json"
   cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
-  (tmp_path / "root").mkdir()
   report = benchmark_cache(tmp_path / "root", task=TASK, rounds=2, out=out)
   assert json.loads(out.read_text()) == json.loads(json.dumps(report))
   assert [row["name"] for row in report["rows"]] == ["score", "sampled", "topk"]

@@ -81,7 +81,7 @@ def benchmark_cache(
   includes the digests of the shards; what is read lies in the system's file cache.
 
   Args:
-    root: a folder to write in; what is written is removed.
+    root: a folder to write in, made if need be; what is written is removed.
     task: what is written and read.
     rounds: values a median is of, after one round of warming up.
     out: JSON file of all values.
@@ -91,6 +91,8 @@ def benchmark_cache(
   """
   if rounds < 1:
     raise InputError(f"--rounds: {rounds} must be 1 or more")
+  if root is not None:
+    root.mkdir(parents=True, exist_ok=True)
   task = task or Task()
   rows = [_row(task, name) for name in ROWS]
   with _one_core() as pinned, progress("benchmark cache") as update:
