@@ -10,6 +10,7 @@ Stages differ in size and in `objective` only. Options:
   exits         all, or last for a student without early exits
   direction     of KL: forward, reverse or js
   self          weight of the last exit's lessons to the earlier ones
+  ranking       weight of the loss of order
   online        true runs the teachers in every step instead of reading their caches
 """
 
@@ -34,6 +35,7 @@ DEFAULTS = {
   "exits": "all",
   "direction": "forward",
   "self": "0.0",
+  "ranking": "0.0",
   "online": "false",
 }
 
@@ -75,17 +77,13 @@ def get_config(arg: str) -> ConfigDict:
         "eval_every": 100,
         "log_every": 20,
       },
-      "optimizer": {
-        "learning_rate": 1e-3,
-        "warmup": 0.1,
-        "weight_decay": 0.05,
-        "clip_norm": 1.0,
-      },
+      "optimizer": {"learning_rate": 1e-3, "warmup": 0.1, "weight_decay": 0.05, "clip_norm": 1.0},
       "objective": {
         "ce_weight": 1.0,
         "exit_weights": (1.0,) * len(exits),
         "teachers": _teachers(stage, options),
         "self_distillation": {"weight": float(options["self"]), "temperature": 2.0},
+        "ranking_weight": float(options["ranking"]),
       },
     }
   )

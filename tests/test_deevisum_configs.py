@@ -21,6 +21,7 @@ CHANGED = {  # by each ablation: keys of the student's config
   "kl_reverse": r"objective\.teachers\[\d\]\.direction",
   "kl_js": r"objective\.teachers\[\d\]\.direction",
   "online": r"objective\.teachers\[\d\]\.cache",
+  "ranking": r"objective\.ranking_weight",
   "self_distillation": r"objective\.self_distillation\.(weight|temperature)",
 }
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.test_util import check_grads
 
 from vsumjax.ops import losses, reference
@@ -73,6 +74,53 @@ def test_an_unknown_direction_raises(case):
   student, teacher, _, weight = map(jnp.asarray, case)
   with pytest.raises(ValueError, match="'backward' is none of"):
     losses.kl_loss(student, teacher, weight, temperature=1.0, direction="backward")
+
+
+def _unlabelled(targets):
+  return np.where(np.arange(3)[None, :, None] == 1, 0, targets)
+
+
+@pytest.mark.parametrize("change", [lambda targets: targets, np.round, _unlabelled, np.zeros_like])
+def test_ranking_equals_reference(case, change):
+  """Of histograms, of labels with ties, with some that have no label, and with none."""
+  student, _, targets, weight = case
+  targets = change(targets).astype(np.float32)
+  got = losses.ranking_loss(*map(jnp.asarray, (student, targets, weight)))
+  expected = reference.ranking(student, targets, weight)
+  np.testing.assert_allclose(got, expected, rtol=1e-5)
+  garbage = np.where(weight[..., None] > 0, targets, np.float32(np.nan))
+  got_too = losses.ranking_loss(*map(jnp.asarray, (student, garbage, weight)))
+  np.testing.assert_array_equal(got_too, got)
+
+
+def test_ranking_falls_as_the_order_becomes_that_of_the_labels(case):
+  _, _, targets, weight = map(jnp.asarray, case)
+  ordered = jnp.log(targets + 1e-6)
+  one, other = (losses.ranking_loss(x, targets, weight) for x in (ordered, -ordered))
+  mean = one[0] / one[1]
+  assert 0 < mean < np.log(2) < other[0] / other[1]
+  np.testing.assert_allclose(one[1], weight.sum())
+
+
+def test_pairs_are_those_of_all_devices(case):
+  student, _, targets, weight = (np.tile(x, (2,) + (1,) * (x.ndim - 1)) for x in case)
+  rows = NamedSharding(Mesh(np.array(jax.devices()), "x"), PartitionSpec("x"))
+  sharded = jax.device_put((student, targets, weight), rows)
+  got = jax.jit(losses.ranking_loss)(*sharded)
+  np.testing.assert_allclose(got, reference.ranking(student, targets, weight), rtol=1e-5)
+
+
+def test_ranking_gradients(case):
+  student, _, targets, weight = map(jnp.asarray, case)
+  check_grads(
+    lambda x: losses.ranking_loss(jnp.asarray(x), targets, weight)[0],
+    (student,),
+    order=1,
+    modes=["rev"],
+    eps=1e-2,
+  )
+  gradient = jax.grad(lambda x: losses.ranking_loss(x, jnp.zeros_like(targets), weight)[0])(student)
+  np.testing.assert_array_equal(gradient, 0)  # no pairs
 
 
 @pytest.mark.parametrize("direction", losses.DIRECTIONS)

@@ -76,6 +76,16 @@ def test_prototypes_learn_by_the_cross_entropy_of_their_cosines(output, batch):
   np.testing.assert_allclose(metrics["prototype"][0], terms[2], rtol=1e-5)
 
 
+def test_order_is_learnt_at_every_exit(output, batch):
+  (total, _), metrics = _loss(dataclasses.replace(CONFIG, ranking_weight=0.7), output, batch)
+  (without, _), _ = _loss(CONFIG, output, batch)
+  targets, weight = np.asarray(batch.targets), np.asarray(batch.weight)
+  terms = [reference.ranking(logits, targets, weight) for logits in np.asarray(output.logits)]
+  expected = 0.7 * (1.0 * terms[0][0] + 0.5 * terms[1][0] + 2.0 * terms[2][0]) / 3.5
+  np.testing.assert_allclose(total - without, expected, rtol=1e-4)
+  np.testing.assert_allclose(metrics["ranking"], terms[2], rtol=1e-5)
+
+
 def test_the_last_exit_teaches_the_earlier_ones_and_learns_nothing_from_them(output, batch):
   own = SelfDistillationConfig(0.6, 2.0, "forward")
   config = dataclasses.replace(CONFIG, self_distillation=own)
@@ -200,6 +210,7 @@ def test_padding_rows_change_nothing(output, batch):
       lambda: ObjectiveConfig(1.0, (0.0, 1.0), (), 0.0, SelfDistillationConfig(1.0)),
       "the last left out",
     ),
+    (lambda: dataclasses.replace(CONFIG, ranking_weight=-1.0), "objective.ranking_weight"),
     (lambda: ObjectiveConfig(0.0, (1.0,), ()), "objective.ce_weight: no term has a weight"),
     (
       lambda: ObjectiveConfig(0.0, (1.0,), (dataclasses.replace(MENTOR, weight=0.0),)),
@@ -219,6 +230,7 @@ def test_objectives_without_sense_are_refused(make, message):
     {"prototype_weight": 0.1},
     {"self_distillation": SelfDistillationConfig(1.0)},
     {"text_weight": 1.0},
+    {"ranking_weight": 1.0},
   ],
 )
 def test_any_term_is_enough_to_learn_by(other):

@@ -35,6 +35,7 @@ ABLATIONS = {
   "MSKD, reverse KL": "direction=reverse",
   "MSKD, JS": "direction=js",
   "MSKD + self-distillation": "self=0.5",
+  "MSKD + ranking": "ranking=1.0",
 }
 _BASELINES = {name: "CE only, no exits" if "no exits" in name else "CE only" for name in ABLATIONS}
 _STUDENT = "MSKD"  # the chain's own

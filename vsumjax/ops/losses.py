@@ -63,6 +63,29 @@ def _kl(logp: Float[Array, "*n C"], logq: Float[Array, "*n C"]) -> Float[Array, 
   return jnp.sum(jnp.exp(logp) * (logp - logq), axis=-1)
 
 
+def ranking_loss(
+  logits: Float[Array, "*n C"], targets: Float[Array, "*n C"], weight: Float[Array, "*n"]
+) -> Pair:
+  """Mean of log(1 + exp(s_j - s_i)) over all pairs whose labels put i above j, times the weight.
+
+  s is the expected level, Σ_c c · p_c, which is also what orders the segments of a summary; labels
+  are compared by theirs. A pair has the product of its weights. Entries without a label (targets
+  of zeros) and ties are in no pair; without pairs the loss is 0. Pairs are of the whole batch, so
+  that n entries take n² numbers. RankNet (Burges et al., 2005) with scores of at most C.
+  """
+  targets = present(targets, weight)
+  weight = jnp.where(jnp.sum(targets, axis=-1) > 0, weight, 0.0)
+  levels = jnp.arange(targets.shape[-1], dtype=jnp.float32)
+  probs = jax.nn.softmax(present(logits, weight).astype(jnp.float32))
+  score, label, weight = (x.reshape(-1) for x in (probs @ levels, targets @ levels, weight))
+  above = label[:, None] > label[None, :]
+  pairs = jnp.where(above, weight[:, None] * weight[None, :], 0.0)
+  total = jnp.sum(pairs * jax.nn.softplus(score[None, :] - score[:, None]))
+  num_pairs = jnp.sum(pairs)
+  mean = total / jnp.where(num_pairs > 0, num_pairs, 1.0)
+  return mean * jnp.sum(weight), jnp.sum(weight)
+
+
 def present(x: Float[Array, "*n C"], weight: Float[Array, "*n"]) -> Float[Array, "*n C"]:
   """x with zeros where the weight is 0, so that garbage there reaches no gradient either."""
   return jnp.where(weight[..., None] > 0, x, 0.0)

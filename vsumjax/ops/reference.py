@@ -145,6 +145,22 @@ def full_kl(
   return total, weight.sum()
 
 
+def ranking(logits: np.ndarray, targets: np.ndarray, weight: np.ndarray) -> tuple:
+  """Like `losses.ranking_loss`."""
+  levels = np.arange(logits.shape[-1])
+  labelled = [i for i in np.ndindex(weight.shape) if weight[i] and targets[i].sum()]
+  score = {i: _softmax(logits[i]) @ levels for i in labelled}
+  label = {i: targets[i] @ levels for i in labelled}
+  total = num_pairs = 0.0
+  for i in labelled:
+    for j in labelled:
+      if label[i] > label[j]:
+        total += weight[i] * weight[j] * np.log1p(np.exp(score[j] - score[i]))
+        num_pairs += weight[i] * weight[j]
+  sum_weight = sum(weight[i] for i in labelled)
+  return (total / num_pairs * sum_weight if num_pairs else 0.0), sum_weight
+
+
 def _softmax(x: np.ndarray) -> np.ndarray:
   e = np.exp(np.asarray(x, np.float64) - np.max(x))
   return e / e.sum()

@@ -5,6 +5,7 @@
   student  CE + φ · KL(mentor) + ψ · KL(teacher)          (DEEVISum, 2504.21831)
 
 φ and ψ are the weights of the entries of `teachers`; like all weights they may follow a schedule.
+`ranking_weight` adds a loss of order, as Kendall's τ measures it, of the labels at every exit.
 With `self_distillation` the last exit teaches the earlier ones as well (1905.08094). Prototypes of
 the exits (`ExitsConfig`) learn by the cross entropy of their cosines, beside all that.
 """
@@ -81,6 +82,8 @@ class ObjectiveConfig:
   exit_weights: one an exit, the last exit last.
   prototype_weight: of the cross entropy of PROTOTYPE_SCALE · cosine; only with prototypes.
   text_weight: of the cross entropy of the texts that teachers wrote; see `text_objective`.
+  ranking_weight: of `losses.ranking_loss`; its pairs are those of a batch, or of a microbatch where
+    gradients are accumulated.
   """
 
   ce_weight: Schedule
@@ -91,10 +94,12 @@ class ObjectiveConfig:
     default_factory=SelfDistillationConfig
   )
   text_weight: Schedule = 0.0
+  ranking_weight: Schedule = 0.0
 
   def __post_init__(self) -> None:
     schedules.check("objective.ce_weight", self.ce_weight)
     schedules.check("objective.text_weight", self.text_weight)
+    schedules.check("objective.ranking_weight", self.ranking_weight)
     schedules.check_sum("objective.exit_weights", self.exit_weights)
     names = [teacher.name for teacher in self.teachers]
     if len(set(names)) < len(names):
@@ -125,8 +130,9 @@ class ObjectiveConfig:
   @property
   def _has_other_terms(self) -> bool:
     taught = any(not schedules.is_off(teacher.weight) for teacher in self.teachers)
+    ranked = not schedules.is_off(self.ranking_weight)
     others = self.has_self_distillation or self.trains_text or self.prototype_weight > 0
-    return taught or others
+    return taught or ranked or others
 
   @property
   def trains_text(self) -> bool:
@@ -149,8 +155,8 @@ def compute_loss(
 ) -> tuple[Pair, dict[str, Pair]]:
   """Returns the loss as (sum, weight) and each of its terms at its last exit, likewise.
 
-  The loss is ce_weight · CE + Σ_t weight_t · KL_t + the terms of prototypes and self-distillation,
-  each of them a mean over exits, by `exit_weights` or the term's own.
+  The loss is ce_weight · CE + Σ_t weight_t · KL_t + the terms of ranking, prototypes and
+  self-distillation, each of them a mean over exits, by `exit_weights` or the term's own.
 
   Args:
     config: of the terms.
@@ -177,6 +183,9 @@ def _terms(config: ObjectiveConfig, output: StudentOutput, batch: Batch) -> dict
   def cross_entropy(logits_EBNC: jax.Array, index: int) -> Pair:
     return losses.cross_entropy_loss(logits_EBNC[index], batch.targets, weight_BN)
 
+  def ranking(index: int) -> Pair:
+    return losses.ranking_loss(output.logits[index], batch.targets, weight_BN)
+
   def kl(to: TeacherConfig | SelfDistillationConfig, teacher_BNC: jax.Array, index: int) -> Pair:
     return losses.kl_loss(
       output.logits[index],
@@ -192,6 +201,8 @@ def _terms(config: ObjectiveConfig, output: StudentOutput, batch: Batch) -> dict
     terms[f"kl_{teacher.name}"] = _Term(
       teacher.weight, teacher.exit_weights or exits, partial(kl, teacher, said.score_logits)
     )
+  if not schedules.is_off(config.ranking_weight):
+    terms["ranking"] = _Term(config.ranking_weight, exits, ranking)
   if config.prototype_weight:
     cosine_EBNC = PROTOTYPE_SCALE * output.prototype_cosine
     terms["prototype"] = _Term(config.prototype_weight, exits, partial(cross_entropy, cosine_EBNC))
