@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import tempfile
 import warnings
 from pathlib import Path
@@ -26,6 +27,8 @@ if _OWN_CACHE:
 jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+# A job in a shell's background ignores Ctrl-C, and so would the scripts that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 install_import_hook(["vsumjax.ops", "vsumjax.models"], "beartype.beartype")
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)

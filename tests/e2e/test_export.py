@@ -71,7 +71,11 @@ def _padded_left(tokens, valid):
 
 @pytest.mark.parametrize(
   "changes",
-  [{}, {"model.quantize": "int4"}, {"model.quantize": "int8", "model.param_dtype": "bfloat16"}],
+  [
+    pytest.param({}, marks=pytest.mark.long),
+    pytest.param({"model.quantize": "int4"}, marks=pytest.mark.long),
+    {"model.quantize": "int8", "model.param_dtype": "bfloat16"},
+  ],
   ids=["float32", "int4", "int8 and bfloat16"],
 )
 def test_adapters_are_merged_into_the_export(make_config, tmp_path, changes):

@@ -67,8 +67,8 @@ def kill_after(preparation, num_shards, rng):
 def test_killed_and_interrupted_it_ends_as_if_never(corpus, config, straight, tmp_path):
   out = tmp_path / "out"
   kill_after(Preparation(corpus, config, out), 0, random.Random(0))
-  preparation = Preparation(corpus, config, out)
-  preparation.wait_until(lambda: num_finished(out) >= 1)
+  preparation, before = Preparation(corpus, config, out), num_finished(out)
+  preparation.wait_until(lambda: num_finished(out) > before)
   err = preparation.interrupt()
   assert err.endswith("stopped; the same command goes on from what is finished\n")
   assert "Traceback" not in err

@@ -58,6 +58,7 @@ def _train(count, config, workdir):
   return finished, [line["train/loss"] for line in lines if "train/loss" in line]
 
 
+@pytest.mark.long  # the test with all options says more
 def test_two_processes_equal_one(write_config, config_values, tmp_path):
   config = write_config(tmp_path / "tiny.py", config_values())
   one, one_losses = _train(1, config, tmp_path / "one")

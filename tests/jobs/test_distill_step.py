@@ -28,9 +28,8 @@ def config(config_values, tmp_path):
 
 def test_every_row_is_timed(config, monkeypatch, tmp_path, capsys):
   build_sizes = distill_step._build_sizes
-  monkeypatch.setattr(distill_step, "_RATIOS", (1, 2, 3))
   monkeypatch.setattr(
-    distill_step, "_build_sizes", lambda configs: {"1:2:3": build_sizes(configs)["1:3:9"]}
+    distill_step, "_build_sizes", lambda configs: {"stages": build_sizes(configs)["stages"]}
   )
   out = tmp_path / "report.json"
   report = distill_step.benchmark_distill_step(config, rounds=1, steps=1, out=out)
