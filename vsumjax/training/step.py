@@ -72,10 +72,7 @@ def make_train_step(
         return scores
       return add_text(text, scores, output, params, answered, progress, segments_per_token)
 
-    if accumulate == 1:
-      grads, metrics = gradient(loss, trained, batch)
-    else:
-      grads, metrics = accumulated_gradient(loss, trained, cut(batch, accumulate))
+    grads, metrics = _gradient_over(loss, trained, batch, accumulate)
     updates, opt_state = tx.update(grads, state.opt_state, trained)
     metrics["grad_norm"] = (optax.tree.norm(grads), jnp.ones(()))
     trained, step = optax.apply_updates(trained, updates), state.step + 1
@@ -152,6 +149,14 @@ def cut(batch: Batch, num_microbatches: int) -> Batch:
     return sharding.constrain(jnp.moveaxis(rows, 1, 0), None, "batch")
 
   return jax.tree.map(cut_rows, batch)
+
+
+def _gradient_over(
+  loss: LossFn, params: Any, batch: Batch, num_microbatches: int
+) -> tuple[Any, Metrics]:
+  if num_microbatches == 1:
+    return gradient(loss, params, batch)
+  return accumulated_gradient(loss, params, cut(batch, num_microbatches))
 
 
 def _running_mean(ema: Any, trained: Any, decay: float, step: jax.Array) -> Any:
