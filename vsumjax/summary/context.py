@@ -37,7 +37,7 @@ DESCRIPTIONS = {
   ORACLE: "the mean of all annotators as a prediction for all: it has seen the answers",
   BINARY: "the oracle as yes or no, yes for its best 15 %: what a keep/drop classifier can reach",
 }
-_NUM_DRAWS = 10_000  # over all videos
+_NUM_DRAWS = 2_000  # over all videos
 
 
 def context(
@@ -55,8 +55,8 @@ def context(
   Args:
     videos: to measure on.
     protocol: the convention.
-    seed: of the random scores. There are 100 draws a video, fewer if there are more than 100
-      videos, and 2 at least.
+    seed: of the random scores. There are 2,000 draws in all, at least 2 and at most 100 a
+      video.
     update: told how many videos are done.
 
   Raises:
@@ -102,8 +102,8 @@ def share_of_ceiling(result: Result, measure: str, rows: Sequence[Result]) -> fl
 
 def centre_prior(video: AnnotatedVideo) -> Prediction:
   """1 in the middle of the video, 0 at its ends."""
-  middle_F = np.arange(video.num_frames) + 0.5
-  return predictions.from_frames(video, 1 - np.abs(2 * middle_F / video.num_frames - 1))
+  num_picks = len(video.picks_P)
+  return predictions.from_picks(video, 1 - np.abs((2 * np.arange(num_picks) + 1) / num_picks - 1))
 
 
 Row = tuple[str, dict[str, list[float]]]
@@ -143,14 +143,22 @@ def _annotators(video: AnnotatedVideo, protocol: Protocol) -> Iterator[Row]:
     own_F = None if video.summary_AF is None else video.summary_AF[a]
     human = dataclasses.replace(predictions.from_frames(video, said_F), summary_F=own_F)
     is_other_A = np.arange(len(said_AF)) != a
-    others = video.of_annotators(is_other_A)
+    others = _of_annotators(video, is_other_A)
     humans.append(_measure(others, human, protocol))
     mean = predictions.from_frames(video, protocols.consensus(others))
-    ceilings.append(_measure(video.of_annotators(~is_other_A), mean, protocol))
+    ceilings.append(_measure(_of_annotators(video, ~is_other_A), mean, protocol))
   yield HUMAN, _gather(humans)
   of_mean = {m.name for m in protocol.measures if m.reduce == "mean"}
   if of_mean:
     yield CEILING, {m: values for m, values in _gather(ceilings).items() if m in of_mean}
+
+
+def _of_annotators(video: AnnotatedVideo, is_kept_A: Array) -> AnnotatedVideo:
+  kept = {
+    field: None if said is None else said[is_kept_A]
+    for field, said in (("levels_AF", video.levels_AF), ("summary_AF", video.summary_AF))
+  }
+  return dataclasses.replace(video, **kept)
 
 
 def _uniform_sampling(video: AnnotatedVideo) -> Prediction:

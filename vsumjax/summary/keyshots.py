@@ -61,13 +61,11 @@ def segment_means(score_F: Array, segments_K2: Array, overlap: int = 0) -> Array
   """
   score_F = np.asarray(score_F, np.float64)
   first_K = segments_K2[:, 0]
-  stop_K = np.minimum(segments_K2[:, 1] + 1 + overlap, len(score_F))
-  return np.array(
-    [
-      score_F[first] + (score_F[first:stop] - score_F[first]).mean()
-      for first, stop in zip(first_K, stop_K, strict=True)
-    ]
-  )
+  length_K = np.minimum(segments_K2[:, 1] + 1 + overlap, len(score_F)) - first_K
+  start_K = np.cumsum(length_K) - length_K  # of each segment where all stand one behind the other
+  frame_S = np.arange(length_K.sum()) + np.repeat(first_K - start_K, length_K)
+  above_first_S = score_F[frame_S] - np.repeat(score_F[first_K], length_K)
+  return score_F[first_K] + np.add.reduceat(above_first_S, start_K) / length_K
 
 
 def evenly_spaced(video: AnnotatedVideo) -> Array:

@@ -229,7 +229,12 @@ def with_summaries(video: AnnotatedVideo, *, budget: keyshots.Budget) -> Annotat
   """Annotators' own summaries, where only their levels are known: made as predictions' are."""
   if video.summary_AF is not None:
     return video
-  summaries = [keyshots.make_summary(video, row_F, budget) for row_F in video.levels_AF]
+  return _with_own_summaries(video, budget(video))
+
+
+@functools.lru_cache(maxsize=128)
+def _with_own_summaries(video: AnnotatedVideo, budget: int) -> AnnotatedVideo:
+  summaries = [keyshots.make_summary(video, row_F, lambda _: budget) for row_F in video.levels_AF]
   return dataclasses.replace(video, summary_AF=np.stack(summaries))
 
 
