@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from vsumjax.summary import keyshots, predictions, protocols
+from vsumjax.summary import keyshots, protocols
 from vsumjax.summary.benchmark import AnnotatedVideo
 from vsumjax.summary.predictions import Prediction
 from vsumjax.summary.protocols import Protocol, Result
@@ -103,7 +103,7 @@ def share_of_ceiling(result: Result, measure: str, rows: Sequence[Result]) -> fl
 def centre_prior(video: AnnotatedVideo) -> Prediction:
   """1 in the middle of the video, 0 at its ends."""
   num_picks = len(video.picks_P)
-  return predictions.from_picks(video, 1 - np.abs((2 * np.arange(num_picks) + 1) / num_picks - 1))
+  return Prediction.from_picks(video, 1 - np.abs((2 * np.arange(num_picks) + 1) / num_picks - 1))
 
 
 Row = tuple[str, dict[str, list[float]]]
@@ -117,16 +117,16 @@ def _rows(
   yield (
     RANDOM,
     _gather(
-      _measure(video, predictions.from_picks(video, generator.random(num_picks)), protocol)
+      _measure(video, Prediction.from_picks(video, generator.random(num_picks)), protocol)
       for _ in range(num_draws)
     ),
   )
   yield CENTRE, _gather([_measure(video, centre_prior(video), protocol)])
   yield UNIFORM, _gather([_measure(video, _uniform_sampling(video), protocol)])
   yield from _annotators(video, protocol)
-  oracle = predictions.from_frames(video, protocols.consensus(video))
+  oracle = Prediction.from_frames(video, protocols.consensus(video))
   if protocol.by_gtscore:
-    oracle = predictions.from_picks(video, video.gtscore_P)
+    oracle = Prediction.from_picks(video, video.gtscore_P)
   yield ORACLE, _gather([_measure(video, oracle, protocol)])
   if protocol.ranks_scores:
     yes_P = oracle.score_P >= np.quantile(oracle.score_P, 1 - keyshots.SHARE)
@@ -141,11 +141,11 @@ def _annotators(video: AnnotatedVideo, protocol: Protocol) -> Iterator[Row]:
   humans, ceilings = [], []
   for a, said_F in enumerate(said_AF):
     own_F = None if video.summary_AF is None else video.summary_AF[a]
-    human = dataclasses.replace(predictions.from_frames(video, said_F), summary_F=own_F)
+    human = dataclasses.replace(Prediction.from_frames(video, said_F), summary_F=own_F)
     is_other_A = np.arange(len(said_AF)) != a
     others = _of_annotators(video, is_other_A)
     humans.append(_measure(others, human, protocol))
-    mean = predictions.from_frames(video, protocols.consensus(others))
+    mean = Prediction.from_frames(video, protocols.consensus(others))
     ceilings.append(_measure(_of_annotators(video, ~is_other_A), mean, protocol))
   yield HUMAN, _gather(humans)
   of_mean = {m.name for m in protocol.measures if m.reduce == "mean"}
@@ -167,7 +167,7 @@ def _uniform_sampling(video: AnnotatedVideo) -> Prediction:
   num_kept = max(1, int(num_picks * keyshots.SHARE))
   score_P = np.zeros(num_picks)
   score_P[((np.arange(num_kept) + 0.5) * num_picks / num_kept).astype(int)] = 1.0
-  sampled = predictions.from_picks(video, score_P)
+  sampled = Prediction.from_picks(video, score_P)
   if video.segments_K2 is None:
     return sampled
   return dataclasses.replace(sampled, summary_F=keyshots.evenly_spaced(video))

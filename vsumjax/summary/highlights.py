@@ -13,6 +13,7 @@ from vsumjax.summary.keyshots import SHARE, segment_means
 
 Array = np.ndarray
 
+
 @dataclasses.dataclass(frozen=True)
 class Variant:
   """How a repository cuts clips and chooses the positive ones.

@@ -214,7 +214,9 @@ def rank_levels_and_keyshots(
   return _rank_levels(video, prediction) | _keyshot_f1(video, prediction, budget=budget)
 
 
-def _keyshot_f1(video: AnnotatedVideo, prediction: Prediction, *, budget: keyshots.Budget) -> Values:
+def _keyshot_f1(
+  video: AnnotatedVideo, prediction: Prediction, *, budget: keyshots.Budget
+) -> Values:
   return {"F1": summary_f1(_summary(video, prediction, budget), video.summary_AF)}
 
 
