@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import os
 import pathlib
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,40 +19,10 @@ from vsumjax.summary import score_readers
 from vsumjax.summary.benchmark import AnnotatedVideo
 from vsumjax.summary.predictions import Prediction
 from vsumjax.summary.score_readers import FRAMES, PICKS, SPANS, UNITS, Entry
+from vsumjax.summary.video_names import VideoNames
 from vsumjax.types import InputError
 
 Array = np.ndarray
-
-
-class VideoNames:
-  """Finds videos by any of their names: the id, or one of `names`.
-
-  Capitals, and spaces or underscores, make no difference. Of a path, as "tvsum/video_1", the last
-  part counts.
-  """
-
-  def __init__(self, videos: Iterable[AnnotatedVideo]):
-    self._videos: dict[str, list[AnnotatedVideo]] = {}
-    for video in videos:
-      for name in {_plain(name) for name in (video.id, *video.names)}:
-        known = self._videos.setdefault(name, [])
-        if video.id not in (other.id for other in known):
-          known.append(video)
-
-  def find(self, name: str) -> AnnotatedVideo:
-    """The video of that name.
-
-    Raises:
-      InputError: no video has it (the nearest name is told), or two have it.
-    """
-    found = self._videos.get(_plain(name)) or self._videos.get(_plain(name.rpartition("/")[2]), [])
-    if len(found) == 1:
-      return found[0]
-    if found:
-      raise InputError(f"{name!r} may be {found[0].id} or {found[1].id}; use the id")
-    near = difflib.get_close_matches(_plain(name), self._videos, n=1, cutoff=0.0)
-    hint = f"; the nearest is {self._videos[near[0]][0].id}" if near else ""
-    raise InputError(f"{name!r} is no video of the benchmark{hint}")
 
 
 def load_scores(
@@ -127,17 +97,12 @@ def save_scores_file(
   if path.suffix == ".json":
     _save_json(path, unit, checked)
   elif path.suffix == ".npz" and unit != SPANS:
-    with replacing(path) as temporary:
-      np.savez(temporary, **{name: keys["score"] for name, keys in checked.items()})
+    _save_npz(path, checked)
   elif path.suffix in (".h5", ".hdf5"):
     _save_hdf5(path, unit, checked)
   else:
     forms = ".json or .h5" if unit == SPANS else ".json, .npz or .h5"
     raise InputError(f"{path}: scores of {unit} go into {forms}")
-
-
-def _plain(name: str) -> str:
-  return " ".join(name.replace("_", " ").split()).casefold()
 
 
 def _predict(video: AnnotatedVideo, entry: Entry) -> Prediction:
@@ -159,7 +124,8 @@ def _predict(video: AnnotatedVideo, entry: Entry) -> Prediction:
 def _summary(video: AnnotatedVideo, summary: Any) -> Array:
   """bool[F]; frames after the last segment, which most repositories leave out, are not in it."""
   where = f"{video.id}: machine_summary"
-  values = score_readers.checked_scores(where, summary)
+  values = np.asarray(summary)
+  arrays.require_shape(where, values, (None,))
   if len(values) > video.num_frames:
     raise InputError(
       f"{where}: has {len(values):,} entries, but the video has {video.num_frames:,} frames"
@@ -185,6 +151,14 @@ def _save_json(path: pathlib.Path, unit: str, scores: Mapping[str, Mapping[str, 
     listed = {name: keys["score"] for name, keys in listed.items()}
   content = {"schema": score_readers.SCHEMA, "unit": unit, "scores": listed}
   write_atomically(path, json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _save_npz(path: pathlib.Path, scores: Mapping[str, Mapping[str, Array]]) -> None:
+  # Not `np.savez`, to which no array may be called "file".
+  with replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    for name, keys in scores.items():
+      with archive.open(f"{name}.npy", "w") as file:
+        np.lib.format.write_array(file, keys["score"])
 
 
 def _save_hdf5(path: pathlib.Path, unit: str, scores: Mapping[str, Mapping[str, Array]]) -> None:

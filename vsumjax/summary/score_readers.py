@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 
 from vsumjax import arrays, hdf5
+from vsumjax.summary.json_files import read_json
 from vsumjax.types import InputError
 
 Array = np.ndarray
@@ -126,7 +127,7 @@ def _read_folder(folder: pathlib.Path) -> Iterator[Entry]:
 
 
 def _read_json(path: pathlib.Path) -> Iterator[Entry]:
-  content = _parse(path)
+  content = read_json(path, "neither JSON nor .npz nor HDF5; see docs/score_files.md")
   if not isinstance(content, dict):
     raise InputError(f"{path}: expected an object, one list of scores a video")
   if "schema" not in content:
@@ -149,25 +150,6 @@ def _read_json(path: pathlib.Path) -> Iterator[Entry]:
       yield Entry(name, value["score"], unit, value["span_s"])
     else:
       raise InputError(f"{path}: {name}: must be an object of span_s and score")
-
-
-def _parse(path: pathlib.Path) -> Any:
-  def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-      names = [name for name, _ in pairs]
-      twice = next(name for name in content if names.count(name) > 1)
-      raise InputError(f"{path}: {twice}: there are two entries")
-    return content
-
-  try:
-    return json.loads(path.read_bytes(), object_pairs_hook=unique)
-  except (ValueError, RecursionError) as error:
-    if isinstance(error, InputError):
-      raise
-    raise InputError(
-      f"{path}: neither JSON ({error}) nor .npz nor HDF5; see docs/score_files.md"
-    ) from None
 
 
 def _summary_entry(path: pathlib.Path, content: dict[str, Any]) -> Entry:
