@@ -264,4 +264,5 @@ def test_tvsum_is_read(shared, segments):
 
 def test_tvsum_without_canonical_segments_says_what_there_is(shared):
   with pytest.raises(InputError, match=r"no video has the segments 'change_points'; name one of"):
-    load_benchmark(shared / "tvsum.h5")
+    load_benchmark(shared / "tvsum.h5", segments="change_points")
+  assert load_benchmark(shared / "tvsum.h5")[0].segments_K2 is None

@@ -14,12 +14,14 @@ from vsumjax import arrays, hdf5
 from vsumjax.summary.benchmark import AnnotatedVideo
 from vsumjax.types import InputError
 
+_CHANGE_POINTS = "change_points"
+
 Array = np.ndarray
 Path = str | os.PathLike[str]
 
 
 def load_benchmark(
-  path: Path, *, segments: str = "change_points", annotations: Path | None = None
+  path: Path, *, segments: str | None = None, annotations: Path | None = None
 ) -> tuple[AnnotatedVideo, ...]:
   """The videos of a benchmark, video_2 before video_10.
 
@@ -43,7 +45,7 @@ def load_benchmark(
   Args:
     path: the file, e.g. `eccv16_dataset_tvsum_google_pool5.h5` or `mr_hisum.h5`.
     segments: the key of the segments in a video's group, "kts/googlenet" one in a group of it;
-      "" for none.
+      "" for none. By default `change_points`, if there are any.
     annotations: another such file, of the same videos, for what `path` does not have. TVSum's usual
       file has the canonical segments, but no levels.
 
@@ -52,9 +54,10 @@ def load_benchmark(
       wrong; `segments` that no video has; a video that `annotations` lacks, or has with another
       number of frames. The message names file, video and key.
   """
-  videos = _load_file(path, segments)
+  key = _CHANGE_POINTS if segments is None else segments
+  videos = _load_file(path, key)
   if annotations is not None:
-    others = {video.id: video for video in _load_file(annotations, segments)}
+    others = {video.id: video for video in _load_file(annotations, key)}
     for video in videos:
       if video.id not in others:
         raise InputError(f"{annotations}: has no {video.id}, which {path} has")

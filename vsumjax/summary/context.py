@@ -101,9 +101,11 @@ def share_of_ceiling(result: Result, measure: str, rows: Sequence[Result]) -> fl
 
 
 def centre_prior(video: AnnotatedVideo) -> Prediction:
-  """1 in the middle of the video, 0 at its ends."""
+  """1 in the middle of the video, almost 0 at its ends."""
   num_picks = len(video.picks_P)
-  return Prediction.from_picks(video, 1 - np.abs((2 * np.arange(num_picks) + 1) / num_picks - 1))
+  # Of whole numbers, so that picks as far from the middle tie.
+  from_middle_P = np.abs(2 * np.arange(num_picks) + 1 - num_picks)
+  return Prediction.from_picks(video, (num_picks - from_middle_P) / num_picks)
 
 
 Row = tuple[str, dict[str, list[float]]]

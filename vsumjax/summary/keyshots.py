@@ -7,17 +7,20 @@ CA-SUM, CSTA and others, which differ in what "15 % of the video" is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 
 from vsumjax.summary.benchmark import AnnotatedVideo
 from vsumjax.summary.select import knapsack
+from vsumjax.types import InputError
 
 Array = np.ndarray
 Budget = Callable[[AnnotatedVideo], int]  # frames that a summary may have
 
 SHARE = 0.15
+_DIGITS = 12
 
 
 def budget_of_segments(video: AnnotatedVideo) -> int:
@@ -43,7 +46,12 @@ def make_summary(video: AnnotatedVideo, score_F: Array, budget: Budget) -> Array
 
   Returns:
     bool[F].
+
+  Raises:
+    InputError: a score is not finite.
   """
+  if not np.isfinite(score_F).all():
+    raise InputError(f"{video.id}: a score is NaN or infinite")
   segments_K2 = video.segments_K2
   mean_K = segment_means(score_F, segments_K2, overlap=int(video.ends_overlap))
   length_K = segments_K2[:, 1] - segments_K2[:, 0] + 1
@@ -57,15 +65,16 @@ def make_summary(video: AnnotatedVideo, score_F: Array, budget: Budget) -> Array
 def segment_means(score_F: Array, segments_K2: Array, overlap: int = 0) -> Array:
   """f64[K], means over the frames first .. last + `overlap` of each segment.
 
-  A segment of equal scores has exactly that mean, whatever its length, so that its ties stay ties.
+  Rounded to 12 digits: what is equal but for the order of additions is a tie.
   """
   score_F = np.asarray(score_F, np.float64)
   first_K = segments_K2[:, 0]
   length_K = np.minimum(segments_K2[:, 1] + 1 + overlap, len(score_F)) - first_K
   start_K = np.cumsum(length_K) - length_K  # of each segment where all stand one behind the other
   frame_S = np.arange(length_K.sum()) + np.repeat(first_K - start_K, length_K)
-  above_first_S = score_F[frame_S] - np.repeat(score_F[first_K], length_K)
-  return score_F[first_K] + np.add.reduceat(above_first_S, start_K) / length_K
+  mean_K = np.add.reduceat(score_F[frame_S], start_K) / length_K
+  largest = np.abs(mean_K).max()
+  return np.round(mean_K, _DIGITS - math.ceil(math.log10(largest))) if largest > 0 else mean_K
 
 
 def evenly_spaced(video: AnnotatedVideo) -> Array:

@@ -154,12 +154,15 @@ FIELDS = {
   "summary_AF": "summaries of annotators (user_summary)",
   "levels_AF|summary_AF": "levels or summaries of annotators (user_anno, user_summary)",
   "gtscore_P": "gtscore",
+  "fps": "frames a second (fps)",
   "levels_AF|summary_AF|gtscore_P": "levels, summaries or gtscore",
   "segments_K2": "segments (change_points, or the key that --segments names)",
 }
 
 
 def _given(video: AnnotatedVideo, need: str) -> list[bool]:
+  if need == "fps":
+    return [video.fps > 0]
   return [getattr(video, field) is not None for field in need.split("|")]
 
 
@@ -344,7 +347,7 @@ PROTOCOLS: tuple[Protocol, ...] = (
     "As keyshot-f1 with segments of 2 seconds, which no segmentation helps. Annotators' summaries"
     " are made of the same segments where their levels are known.",
     "Otani et al. 2019 (as one of their segmentations)",
-    ("levels_AF|summary_AF",),
+    ("levels_AF|summary_AF", "fps"),
     functools.partial(_keyshot_f1, budget=keyshots.budget_of_segments),
     _F1,
     _with_uniform_segments,
@@ -389,7 +392,7 @@ PROTOCOLS: tuple[Protocol, ...] = (
     "F1 of the kept seconds, the best 15 % by mean score, rounded up, with the best 15 % by the"
     " mean of the annotators: one label a second, no segments, no knapsack.",
     "our reading of DEEVISum, whose code keeps seconds in this way and holds no F1",
-    ("levels_AF|summary_AF|gtscore_P",),
+    ("levels_AF|summary_AF|gtscore_P", "fps"),
     _keep_drop,
     (Measure("F1", "F1"),),
   ),
