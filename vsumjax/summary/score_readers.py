@@ -166,7 +166,7 @@ def _summary_entry(path: pathlib.Path, content: dict[str, Any]) -> Entry:
 
 def _read_npz(path: pathlib.Path) -> Iterator[Entry]:
   try:
-    with np.load(path, allow_pickle=False) as file:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
       for name in file.files:
         yield Entry(name, file[name])
   except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
@@ -183,7 +183,7 @@ def _read_hdf5(path: pathlib.Path) -> Iterator[Entry]:
       if isinstance(node, h5py.Group):
         yield from _read_group(path, node, unit)
       else:
-        yield Entry(name, hdf5.read(path, file, name), unit)
+        yield Entry(name, np.asarray(hdf5.read(path, file, name)), unit)
 
 
 def _read_group(path: pathlib.Path, group: h5py.Group, unit: str) -> Iterator[Entry]:
@@ -200,12 +200,12 @@ def _read_group(path: pathlib.Path, group: h5py.Group, unit: str) -> Iterator[En
 
   def optional(*keys: str) -> Any:
     found = next((key for key in keys if key in group), None)
-    return None if found is None else hdf5.read(path, group, found)
+    return None if found is None else np.asarray(hdf5.read(path, group, found))
 
   fscore = optional("fscore", "fm")
   yield Entry(
     name,
-    hdf5.read(path, group, key),
+    np.asarray(hdf5.read(path, group, key)),
     unit,
     optional("span_s"),
     optional("machine_summary"),
