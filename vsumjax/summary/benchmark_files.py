@@ -69,9 +69,9 @@ def load_benchmark(
 
 def _load_file(path: Path, segments: str) -> tuple[AnnotatedVideo, ...]:
   with hdf5.open_file(path) as file:
-    if not len(file):
+    keys = hdf5.names(path, file)
+    if not keys:
       raise InputError(f"{path}: holds no video; get the file again")
-    keys = sorted(file, key=hdf5.number_last)
     return tuple(_load_video(path, file, key, segments) for key in keys)
 
 
@@ -132,7 +132,7 @@ def _refuse_segments(path: Path, segments: str) -> None:
       found.append(key)
 
   with hdf5.open_file(path) as file:
-    file[min(file, key=hdf5.number_last)].visititems(look)
+    file[hdf5.names(path, file)[0]].visititems(look)
   instead = f"name one of {', '.join(found)}, or '' for none" if found else "name '' for none"
   raise InputError(f"{path}: no video has the segments {segments!r}; {instead}")
 
