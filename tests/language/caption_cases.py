@@ -81,7 +81,7 @@ CASES = {
     "the onions and the garlic to the pan and stirs the onions and the garlic until the onions are "
     "golden and the garlic is soft and then he pours the sauce over the onions and serves the dish",
     [
-      "the chef heats oil in a pan, adds chopped onions and garlic, and stirs until they are golden",
+      "the chef heats oil in a pan, adds chopped onions and garlic, and stirs until golden",
       "First he chops onions and garlic; then he fries them in the oil until the onions turn soft, "
       "pours a sauce over them and serves the dish on a plate with the rest of the garlic.",
     ],

@@ -21,12 +21,13 @@ _WHERE = "give the folder `meteor` of the Python package pycocoevalcap 1.2"
 
 # Closed-class words of English that come about once in a thousand words of running text or more.
 # Used where the published list is not at hand.
-COMMON_FUNCTION_WORDS = frozenset(
+_CLOSED_CLASS = (
   "a an the this that these those of to in on at by for from with into over out up about after "
   "before between through and or but if as than so not no all some more one its his her their our "
   "my your he she it they we you i him them who which what when where there is are was were be "
-  "been has have had do does will would can could".split()
+  "been has have had do does will would can could"
 )
+COMMON_FUNCTION_WORDS = frozenset(_CLOSED_CLASS.split())
 
 Phrase = tuple[str, ...]
 

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import re
 
-PUNCTUATION = frozenset("'' ' `` ` -LRB- -RRB- -LCB- -RCB- . ? ! , : - -- ... ;".split())
+PUNCTUATION = frozenset(
+  ("''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--")
+  + ("...", ";")
+)
 
 # Words that keep a period behind them.
 _ABBREVIATIONS = (
@@ -21,9 +24,9 @@ _ABBREVIATIONS = (
   "capt st ste ave pres lieut hon brig cmdr comdr pfc spc supt det insp msgr "
   "jr sr bros blvd rd esq bldg inc co cos corp pty ltd plc bancorp dept bhd assn asst univ intl "
   "sys invt elec ens natl mtg mfg ph tel est ext sq ft etc al seq vs alex jos cie cf treas"
-).split()
-_CAPITALISED_ABBREVIATIONS = "Ark Az Del Ill La Mass Miss Ore Pa Tex Wash".split()
-_BEFORE_NUMBERS = "no nos ca fig op pp prop".split()
+)
+_CAPITALISED_ABBREVIATIONS = "Ark Az Del Ill La Mass Miss Ore Pa Tex Wash"
+_BEFORE_NUMBERS = "no nos ca fig op pp prop"
 _SPLIT_WORDS = {
   "cannot": "can not",
   "gonna": "gon na",
@@ -35,21 +38,25 @@ _SPLIT_WORDS = {
   "'twas": "'t was",
 }
 _CHARACTERS = {
-  **{"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"},
-  **{
-    "\N{CENT SIGN}": "cents",
-    "\N{POUND SIGN}": "#",
-    "\N{EURO SIGN}": "$",
-    "\N{CURRENCY SIGN}": "$",
-  },
-  **{"\N{VULGAR FRACTION ONE QUARTER}": "1/4", "\N{VULGAR FRACTION ONE HALF}": "1/2"},
-  **{"\N{VULGAR FRACTION THREE QUARTERS}": "3/4", "\N{VULGAR FRACTION ONE THIRD}": "1/3"},
+  "(": "-lrb-",
+  ")": "-rrb-",
+  "[": "-lsb-",
+  "]": "-rsb-",
+  "{": "-lcb-",
+  "}": "-rcb-",
+  "¢": "cents",
+  "£": "#",
+  "€": "$",
+  "¼": "1/4",
+  "½": "1/2",
+  "¾": "3/4",
+  "⅓": "1/3",
+  "\u2026": "...",
   **dict.fromkeys("\u2018\u201b\u2039", "`"),
   **dict.fromkeys("\u2019\u203a", "'"),
   **dict.fromkeys("\u201c\u00ab", "``"),
   **dict.fromkeys('\u201d\u00bb"', "''"),
   **dict.fromkeys("\u2013\u2014\u2015", "--"),
-  "\u2026": "...",
 }
 _ENTITIES = {"&lt;": "<", "&gt;": ">", "&amp;": "&", "&quot;": "''", "&apos;": "'", "&nbsp;": " "}
 
@@ -63,14 +70,14 @@ _HYPHENATED = rf"[A-Za-z0-9][A-Za-z0-9.,]*(?:-(?:{_ACRONYM}\.|[A-Za-z0-9]+))+"
 _SLASHED = r"[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}"
 
 
-def _any(words: list[str]) -> str:
-  return "(?:" + "|".join(sorted(words, key=len, reverse=True)) + ")"
+def _any(words: str) -> str:
+  return "(?:" + "|".join(sorted(words.split(), key=len, reverse=True)) + ")"
 
 
 # (pattern, what must follow). As in a lexer the longest match counts, with what follows it; of
 # equally long ones the first.
 _PATTERNS = [
-  (rf"(?:{_any(list(_SPLIT_WORDS))})", ""),
+  (rf"{_any(' '.join(_SPLIT_WORDS))}", ""),
   (r"<[/!?]?[A-Za-z][^<>]*>", ""),
   (rf"{_L}+", rf"{_A}(?:re|ve|ll|[msd])"),
   (r"[A-Za-z]*[A-MO-Za-mo-z]", rf"n{_B}t"),
