@@ -69,4 +69,5 @@ def _data_line(letter, offset, words, parents):
   spelled = " ".join(f"{word} 0" for word in words)
   pointers = "".join(f"@ {parent:08d} {letter} 0000 " for parent in parents)
   frames = "00 " if letter == "v" else ""
-  return f"{offset:08d} 03 {letter} {len(words):02x} {spelled} {len(parents):03d} {pointers}{frames}| a gloss  \n"
+  counted = f"{len(words):02x} {spelled} {len(parents):03d}"
+  return f"{offset:08d} 03 {letter} {counted} {pointers}{frames}| a gloss  \n"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+import ml_dtypes
 import numpy as np
 
 from vsumjax.types import InputError
@@ -105,9 +106,9 @@ def _checked(similarity: np.ndarray) -> np.ndarray:
   values = np.asarray(similarity)
   if values.ndim != 2 or 0 in values.shape:
     raise InputError(f"similarities of shape {values.shape}; give a matrix of texts by videos")
-  if values.dtype.kind not in "fiuV":
+  if values.dtype.kind not in "fiu" and values.dtype != ml_dtypes.bfloat16:
     raise InputError(f"similarities of type {values.dtype}; give real numbers")
-  values = values if values.dtype == np.float64 else values.astype(np.float32)
+  values = values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
   for row in np.flatnonzero(np.isnan(values).any(axis=1)):
     raise InputError(f"row {row} of the similarities holds NaN")
   return values

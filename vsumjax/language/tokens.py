@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 
 PUNCTUATION = frozenset(
-  ("''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--")
-  + ("...", ";")
+  {"''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--"}
+  | {"...", ";"}
 )
 
 # Words that keep a period behind them.

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from vsumjax.types import InputError
@@ -85,7 +86,7 @@ class WordNet:
     of its longest path, paths from it down are the shortest, and the deepest is the one whose
     shortest path from the top is longest (Wu & Palmer 1994, as in NLTK).
     """
-    rooted = NOUN != first.part or NOUN != second.part
+    rooted = not first.part == second.part == NOUN
     ours, theirs = (self._distances(sense, rooted) for sense in (first, second))
     common = ours.keys() & theirs.keys()
     if not common:
@@ -137,23 +138,23 @@ class WordNet:
 
   def _read(self, part: str) -> _Part:
     name = _FILES[part]
-    senses, parents, first_word = {}, {}, {}
-    for fields in self._fields(f"index.{name}"):
-      senses[fields[0]] = tuple(map(int, fields[-int(fields[2]) :]))
-    for fields in self._fields(f"data.{name}"):
-      offset, num_words = int(fields[0]), int(fields[3], 16)
-      first_word[offset] = fields[4].lower()
-      start = 4 + 2 * num_words
-      pointers = fields[start + 1 : start + 1 + 4 * int(fields[start])]
-      parents[offset] = tuple(
-        int(target)
-        for symbol, target in zip(pointers[::4], pointers[1::4], strict=True)
-        if symbol in _HYPERNYMS
-      )
     exceptions = {}
     if (self._folder / f"{name}.exc").is_file():
       exceptions = {form: tuple(bases) for form, *bases in self._fields(f"{name}.exc")}
-    return _Part(senses, parents, first_word, exceptions)
+    try:
+      senses = {
+        word: tuple(map(int, fields[-int(fields[1]) :]))
+        for word, *fields in self._fields(f"index.{name}")
+      }
+      data = dict(map(_first_word_and_parents, self._fields(f"data.{name}")))
+      _check_offsets(itertools.chain(*senses.values(), *(up for _, up in data.values())), data)
+    except (ValueError, IndexError) as error:
+      raise InputError(
+        f"{self._folder / f'data.{name}'}: does not fit index.{name} or is no file of WordNet 3 "
+        f"({error})"
+      ) from None
+    parents = {offset: above for offset, (_, above) in data.items()}
+    return _Part(senses, parents, {offset: word for offset, (word, _) in data.items()}, exceptions)
 
   def _fields(self, name: str) -> Iterator[list[str]]:
     """Fields of each line that is not part of the licence, which is indented."""
@@ -165,6 +166,24 @@ class WordNet:
             yield line.partition(" | ")[0].split()
     except OSError as error:
       raise InputError(f"{path}: cannot read WordNet: {error.strerror}") from None
+
+
+def _first_word_and_parents(fields: list[str]) -> tuple[int, tuple[str, tuple[int, ...]]]:
+  """Offset of a line of a data file, its first word in lower case and where its parents are."""
+  count_at = 4 + 2 * int(fields[3], 16)
+  pointers = fields[count_at + 1 : count_at + 1 + 4 * int(fields[count_at])]
+  parents = tuple(
+    int(target)
+    for symbol, target in zip(pointers[::4], pointers[1::4], strict=True)
+    if symbol in _HYPERNYMS
+  )
+  return int(fields[0]), (fields[4].lower(), parents)
+
+
+def _check_offsets(offsets: Iterable[int], data: Container[int]) -> None:
+  for offset in offsets:
+    if offset not in data:
+      raise ValueError(f"there is no line {offset:08d}")
 
 
 def _detached(word: str, part: str) -> tuple[str, ...]:
