@@ -21,6 +21,7 @@ LAYERS = {
   "models": 2,
   "data": 2,
   "summary": 2,
+  "language": 2,
   "convert": 3,
   "training": 3,
   "inference": 3,
@@ -33,9 +34,19 @@ LAYERS = {
   "jobs": 9,
   "cli": 10,
 }
-PACKAGES = ("ops", "models", "data", "summary", "convert", "training", "inference", "jobs")
+PACKAGES = (
+  "ops",
+  "models",
+  "data",
+  "summary",
+  "language",
+  "convert",
+  "training",
+  "inference",
+  "jobs",
+)
 MODULES = sorted((ROOT / "vsumjax").rglob("*.py"))
-HOST_SIDE = ("data", "summary")
+HOST_SIDE = ("data", "summary", "language")
 
 
 def _part(module: str) -> str:
