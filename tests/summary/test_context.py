@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vsumjax.summary import context, protocols
+from vsumjax.summary import comparisons, context, protocols
 from vsumjax.summary.benchmark import AnnotatedVideo
 from vsumjax.summary.benchmark_files import load_benchmark
 from vsumjax.summary.predictions import Prediction
@@ -67,7 +67,7 @@ def test_one_human_is_measured_with_the_best_of_the_others(videos):
   prepared = F1.prepare(videos[0])
   own = prepared.summary_AF
   best = [
-    max(protocols.summary_f1(own[a], np.delete(own, a, axis=0))) for a in range(len(own))
+    max(comparisons.summary_f1(own[a], np.delete(own, a, axis=0))) for a in range(len(own))
   ]  # fmt: skip
   rows = rows_of(videos[:1], F1)
   assert rows[context.HUMAN].mean("F1 max") == pytest.approx(np.mean(best))

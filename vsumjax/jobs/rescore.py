@@ -57,7 +57,7 @@ def rescore(
     title or f"{scores.name} on {len(videos)} videos",
     videos,
     predictions,
-    measure_all(videos, chosen, {scores.stem: scored}),
+    measure_all(videos, scored, chosen, scores.stem),
     skipped,
     _notes(videos, predictions),
     {"scores": scores.name},
@@ -99,23 +99,15 @@ def choose_protocols(
 
 def measure_all(
   videos: Sequence[AnnotatedVideo],
+  predictions: Mapping[str, Prediction],
   chosen: Sequence[Protocol],
-  runs: Mapping[str, Mapping[str, Prediction]],
+  name: str,
 ) -> tuple[Part, ...]:
-  """Results of a predictor and the context rows, protocol after protocol.
-
-  Args:
-    videos: to measure on.
-    chosen: the protocols.
-    runs: {name of the predictor: predictions by video id}.
-  """
-  parts = []
-  for protocol in chosen:
-    (result,) = (protocols.evaluate(videos, run, protocol, name) for name, run in runs.items())
-    with progress(f"context of {protocol.name}") as update:
-      rows = context.context(videos, protocol, update=update)
-    parts.append(Part(protocol, result, rows))
-  return tuple(parts)
+  """Results of a predictor of this name and the context rows, protocol after protocol."""
+  results = protocols.evaluate_all(videos, predictions, chosen, name)
+  with progress("measure random scores, priors and annotators") as update:
+    rows = context.context_of_all(videos, chosen, update=update)
+  return tuple(map(Part, chosen, results, rows))
 
 
 def show_report(report: Report) -> None:
