@@ -26,7 +26,7 @@ MAX_CURVES = 60  # videos
 _MAX_BINS = 400  # of a curve
 
 # Units of the drawings of curves, which the page stretches to its width.
-_WIDTH, _HEIGHT = 1000, 100
+_WIDTH, _HEIGHT = 1000, 200
 
 _KINDS = {
   context.RANDOM: "random",
