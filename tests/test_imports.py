@@ -14,6 +14,7 @@ LAYERS = {
   "stopping": 0,
   "arrays": 1,
   "hdf5": 1,
+  "tvsum_tsv": 1,
   "sharding": 1,
   "media": 1,
   "segmentation": 1,

@@ -56,7 +56,7 @@ def read(path: str | os.PathLike[str], group: h5py.Group, key: str) -> Any:
       return node[()]
   except KeyError:
     raise InputError(f"{where}: there is no such key; {_AGAIN}") from None
-  except (OSError, RuntimeError) as error:
+  except (OSError, RuntimeError, TypeError, ValueError) as error:  # damage, of the type too
     raise InputError(f"{where}: cannot be read ({error}); {_AGAIN}") from None
   raise InputError(f"{where}: is a group, expected an array; {_AGAIN}")
 

@@ -229,8 +229,15 @@ def test_one_segment_longer_than_the_budget_leaves_an_empty_summary():
 
 def test_equal_segments_are_taken_from_the_start():
   video, predictions = video_of(
-    (40, list(range(40)), [0.1] * 40, [[1] * 40], [[True] * 40], [(n, n + 1) for n in range(0, 40, 2)])
-  )  # fmt: skip
+    (
+      40,
+      list(range(40)),
+      [0.1] * 40,
+      [[1] * 40],
+      [[True] * 40],
+      [(n, n + 1) for n in range(0, 40, 2)],
+    )
+  )
   summary_F = keyshots.make_summary(video, predictions["v"].score_F, 6)
   assert np.flatnonzero(summary_F).tolist() == [0, 1, 2, 3, 4, 5]
 
@@ -264,12 +271,9 @@ def test_kept_seconds():
 
 def test_mrhisum_counts_the_frame_behind_each_segment():
   """Its segments are stored with the next one's first frame as their end."""
-  whole = AnnotatedVideo(
-    "v", 4, np.arange(4), 1.0, summary_AF=np.ones((1, 4), bool), segments_K2=np.array([[0, 1], [2, 3]])
-  )  # fmt: skip
-  score_F = np.array([0.0, 0.0, 6.0, 0.0])
-  assert keyshots.segment_means(score_F, whole.segments_K2).tolist() == [0.0, 3.0]
-  assert keyshots.segment_means(score_F, whole.segments_K2, overlap=1).tolist() == [2.0, 3.0]
+  segments_K2, score_F = np.array([[0, 1], [2, 3]]), np.array([0.0, 0.0, 6.0, 0.0])
+  assert keyshots.segment_means(score_F, segments_K2).tolist() == [0.0, 3.0]
+  assert keyshots.segment_means(score_F, segments_K2, overlap=1).tolist() == [2.0, 3.0]
 
 
 # --- bad input

@@ -237,6 +237,40 @@ def test_json_that_is_wrong_is_told_with_file_and_video(path, videos, content, m
     load_scores(path, videos)
 
 
+JSON = st.recursive(
+  st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+  lambda inner: (
+    st.lists(inner, max_size=4)
+    | st.dictionaries(
+      st.sampled_from(["video_1", "schema", "unit", "scores", "segments", "span_s", "score"]), inner
+    )
+  ),
+)
+
+
+@given(JSON | st.builds(lambda value: {"schema": 1, "unit": "spans", "scores": value}, JSON))
+def test_any_json_is_read_or_told_in_one_line(tmp_path_factory, content):
+  path = tmp_path_factory.getbasetemp() / "any.json"
+  path.write_text(json.dumps(content))
+  video = AnnotatedVideo("video_1", 40, np.array([0, 15, 30]), 10.0)
+  try:
+    prediction = load_scores(path, [video])["video_1"]
+  except InputError as error:
+    assert "any.json" in str(error)
+    assert "\n" not in str(error)
+  else:
+    assert np.isfinite(prediction.score_F).all()
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_told(tmp_path_factory, content):
+  path = tmp_path_factory.getbasetemp() / "any.bytes"
+  path.write_bytes(content)
+  video = AnnotatedVideo("video_1", 40, np.array([0, 15, 30]), 10.0)
+  with pytest.raises(InputError, match=r"any\.bytes"):
+    load_scores(path, [video])
+
+
 def test_several_missing_videos_are_counted(path, videos):
   path.write_text(json.dumps({"video_1": FIRST}))
   more = [AnnotatedVideo(f"video_{n}", 1, np.array([0]), 1.0) for n in (3, 4)]

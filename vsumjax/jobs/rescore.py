@@ -21,7 +21,7 @@ from vsumjax.summary.score_files import load_scores
 from vsumjax.types import InputError
 
 ALL = "all"
-_TABLE_WIDTH = 120
+_TABLE_WIDTH = 126
 
 
 def rescore(
@@ -111,10 +111,15 @@ def measure_all(
 
 
 def show_report(report: Report) -> None:
-  """Prints the table, on lines long enough for it."""
-  console = rich.console.Console()
+  """Prints the table, on lines long enough for it, and what a reader has to know."""
+  console = rich.console.Console(highlight=False)
   console.width = max(console.width, _TABLE_WIDTH)
+  console.print(report.title, style="bold")
   console.print(make_table(report))
+  for name, why in report.skipped.items():
+    console.print(f"{name} left out: {why}")
+  for note in report.notes:
+    console.print(note)
 
 
 def save_report(report: Report, out: Path) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import pathlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import h5py
 import numpy as np
 
-from vsumjax import arrays, hdf5
+from vsumjax import arrays, hdf5, tvsum_tsv
 from vsumjax.summary.benchmark import AnnotatedVideo
 from vsumjax.types import InputError
 
@@ -46,7 +48,8 @@ def load_benchmark(
     path: the file, e.g. `eccv16_dataset_tvsum_google_pool5.h5` or `mr_hisum.h5`.
     segments: the key of the segments in a video's group, "kts/googlenet" one in a group of it;
       "" for none. By default `change_points`, if there are any.
-    annotations: another such file, of the same videos, for what `path` does not have. TVSum's usual
+    annotations: another such file, of the same videos, for what `path` does not have; or TVSum's
+      `ydata-tvsum50-anno.tsv`, whose videos are video_1, video_2, ... as they come. TVSum's usual
       file has the canonical segments, but no levels.
 
   Raises:
@@ -57,7 +60,7 @@ def load_benchmark(
   key = _CHANGE_POINTS if segments is None else segments
   videos = _load_file(path, key)
   if annotations is not None:
-    others = {video.id: video for video in _load_file(annotations, key)}
+    others = {video.id: video for video in _load_annotations(annotations, key)}
     for video in videos:
       if video.id not in others:
         raise InputError(f"{annotations}: has no {video.id}, which {path} has")
@@ -73,6 +76,27 @@ def _load_file(path: Path, segments: str) -> tuple[AnnotatedVideo, ...]:
     if not keys:
       raise InputError(f"{path}: holds no video; get the file again")
     return tuple(_load_video(path, file, key, segments) for key in keys)
+
+
+def _load_annotations(path: Path, segments: str) -> Iterable[AnnotatedVideo]:
+  if h5py.is_hdf5(path):
+    return _load_file(path, segments)
+  return _load_tsv(pathlib.Path(path))
+
+
+def _load_tsv(path: pathlib.Path) -> Iterator[AnnotatedVideo]:
+  levels = tvsum_tsv.read_levels(path)
+  for number, (name, (category, levels_AF)) in enumerate(levels.items(), start=1):
+    where = f"{path}: video {name!r}: levels"
+    yield AnnotatedVideo(
+      id=f"video_{number}",
+      num_frames=levels_AF.shape[1],
+      picks_P=np.arange(levels_AF.shape[1]),
+      fps=0.0,
+      names=(name,),
+      levels_AF=arrays.whole_numbers(where, levels_AF, 0, 255),
+      category=category,
+    )
 
 
 def _load_video(path: Path, file: h5py.File, key: str, segments: str) -> AnnotatedVideo:

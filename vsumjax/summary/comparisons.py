@@ -60,7 +60,7 @@ def rank_summary(
 
 @functools.lru_cache(maxsize=_RECENT)
 def _rank_summary(video: AnnotatedVideo, prediction: Prediction, budget: int) -> Values:
-  summary_F = _summary(video, prediction, budget)
+  summary_F = summary_of(video, prediction, budget)
   return _correlate(summary_F, video.summary_AF.mean(axis=0))
 
 
@@ -68,7 +68,8 @@ def _rank_summary(video: AnnotatedVideo, prediction: Prediction, budget: int) ->
 
 
 @functools.lru_cache(maxsize=_RECENT)
-def _summary(video: AnnotatedVideo, prediction: Prediction, budget: int) -> Array:
+def summary_of(video: AnnotatedVideo, prediction: Prediction, budget: int) -> Array:
+  """bool[F]: the prediction's own summary, if it has one, else that which its scores lead to."""
   if prediction.summary_F is not None:
     return prediction.summary_F
   return keyshots.make_summary(video, prediction.score_F, budget)
@@ -82,7 +83,7 @@ def rank_levels_and_keyshots(
 
 
 def keyshot_f1(video: AnnotatedVideo, prediction: Prediction, *, budget: keyshots.Budget) -> Values:
-  return {"F1": summary_f1(_summary(video, prediction, budget(video)), video.summary_AF)}
+  return {"F1": summary_f1(summary_of(video, prediction, budget(video)), video.summary_AF)}
 
 
 def summary_f1(summary_F: Array, summary_AF: Array) -> Array:

@@ -116,17 +116,18 @@ class _Gathered:
     return (dataclasses.replace(random, interval=interval), *others)
 
 
-def share_of_ceiling(result: Result, measure: str, rows: Sequence[Result]) -> float:
-  """A mean as a share of the ceiling's: `CEILING`, or `ORACLE` where that has no such measure.
+def ceiling(measure: str, rows: Sequence[Result]) -> Result | None:
+  """`CEILING`, or `ORACLE` where that has no such measure; None if there is neither."""
+  having = {row.predictor: row for row in rows if measure in row.by_video}
+  return having.get(CEILING, having.get(ORACLE))
 
-  NaN if there is none above 0.
-  """
-  for name in (CEILING, ORACLE):
-    for row in rows:
-      if row.predictor == name and measure in row.by_video:
-        ceiling = row.mean(measure)
-        return result.mean(measure) / ceiling if ceiling > 0 else math.nan
-  return math.nan
+
+def share_of_ceiling(result: Result, measure: str, rows: Sequence[Result]) -> float:
+  """A mean as a share of the `ceiling`'s; NaN if there is none above 0."""
+  most = ceiling(measure, rows)
+  if most is None or most.mean(measure) <= 0:
+    return math.nan
+  return result.mean(measure) / most.mean(measure)
 
 
 def centre_prior(video: AnnotatedVideo) -> Prediction:

@@ -6,13 +6,11 @@ import dataclasses
 import math
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
-import jinja2
 import numpy as np
 
 from vsumjax.files import write_atomically
-from vsumjax.summary import context, keyshots, protocols
+from vsumjax.summary import comparisons, context, keyshots, templates
 from vsumjax.summary.benchmark import AnnotatedVideo
 from vsumjax.summary.predictions import Prediction
 from vsumjax.summary.protocols import Protocol, Result
@@ -47,18 +45,12 @@ def save_report_page(path: str | os.PathLike[str], report: Report) -> None:
     path: of the HTML file.
     report: what was measured.
   """
-  environment = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-  )
   used = {row.predictor for part in report.parts for row in part.context}
   first = next((part for part in report.parts if part.result.by_video), None)
   write_atomically(
     path,
-    environment.get_template("report_page.html").render(
+    templates.render(
+      "report_page.html",
       report=report,
       sections=[_section(part, report.videos) for part in report.parts],
       descriptions={name: text for name, text in context.DESCRIPTIONS.items() if name in used},
@@ -214,7 +206,7 @@ def _row(part: Part, measure: str, *names: str) -> Result | None:
 
 
 def _ceiling(part: Part, measure: str) -> Result | None:
-  return _row(part, measure, context.CEILING, context.ORACLE)
+  return context.ceiling(measure, part.context)
 
 
 def _values(part: Part, measure: str, videos: Sequence[AnnotatedVideo]) -> _Values:
@@ -299,9 +291,10 @@ def _curves(video: AnnotatedVideo, prediction: Prediction, shown: str) -> _Curve
   annotators, *band = _scaled(reference_xB)
   kept = annotators_kept = ""
   if video.segments_K2 is not None:
-    kept = _area(_bin_means(_summary(video, prediction)))
+    budget = keyshots.budget_of_segments(video)
+    kept = _area(_bin_means(comparisons.summary_of(video, prediction, budget)))
     if video.levels_AF is not None or video.summary_AF is not None:
-      said = protocols.with_summaries(video, budget=keyshots.budget_of_segments).summary_AF
+      said = comparisons.with_summaries(video, budget=keyshots.budget_of_segments).summary_AF
       annotators_kept = _area(_bin_means(said.mean(axis=0)))
   return _Curves(
     video=video,
@@ -330,12 +323,6 @@ def _reference(video: AnnotatedVideo) -> tuple[str, Array]:
     return "the share of annotators who kept the frame", mean_B[None]
   quartiles_2B = np.quantile(_bin_means(video.levels_AF), (0.75, 0.25), axis=0)
   return "the annotators' mean level", np.stack([mean_B, *quartiles_2B])
-
-
-def _summary(video: AnnotatedVideo, prediction: Prediction) -> Array:
-  if prediction.summary_F is not None:
-    return prediction.summary_F
-  return keyshots.make_summary(video, prediction.score_F, keyshots.budget_of_segments)
 
 
 def _time(video: AnnotatedVideo, share: float) -> str:
