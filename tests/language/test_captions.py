@@ -122,10 +122,10 @@ def test_common_subsequence_is_that_of_the_textbook(first, second):
   st.lists(st.lists(st.sampled_from("abcd"), min_size=4, max_size=9), min_size=1, max_size=4)
 )
 def test_a_reference_itself_scores_highest(references):
-  frequencies = cider.document_frequencies([references, [["z"]]])
-  best = cider.cider_d(references[0], references[:1], frequencies)
+  rare = cider.rarity([references, [["z"]]])
+  best = cider.cider_d(references[0], references[:1], rare)
   assert best == pytest.approx(10)
-  assert cider.cider_d(["x", *references[0][1:]], references[:1], frequencies) < best
+  assert cider.cider_d(["x", *references[0][1:]], references[:1], rare) < best
   assert rouge.rouge_l(references[0], references) == pytest.approx(1)
   assert bleu.bleu(bleu.counts(references[0], references)) == pytest.approx(1)
   corpus, each = Meteor().scores([references[0]], [references])
