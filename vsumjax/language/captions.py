@@ -50,7 +50,7 @@ def score_captions(
   ours = [tokens.words(candidates[name]) for name in ids]
   theirs = [[tokens.words(text) for text in references[name]] for name in ids]
   source = theirs if rarity_from is None else _words_of_all(rarity_from)
-  frequencies = cider.document_frequencies(source)
+  rare = cider.rarity(source)
   pairs = list(zip(ours, theirs, strict=True))
   counts = [bleu.counts(*pair) for pair in pairs]
   corpus_bleu = bleu.bleu(bleu.total(counts))
@@ -61,10 +61,10 @@ def score_captions(
     per_caption[f"BLEU-{order + 1}"] = bleu_NK[:, order]
   corpus[meteor.name], per_caption[meteor.name] = meteor.scores(ours, theirs)
   per_caption["ROUGE-L"] = np.array([rouge_l(*pair) for pair in pairs])
-  per_caption["CIDEr-D"] = np.array([cider.cider_d(*pair, frequencies) for pair in pairs])
+  per_caption["CIDEr-D"] = np.array([cider.cider_d(*pair, rare) for pair in pairs])
   for name in ("ROUGE-L", "CIDEr-D"):
     corpus[name] = float(per_caption[name].mean())
-  return CaptionScores(ids, corpus, per_caption, _warnings(ids, ours, frequencies))
+  return CaptionScores(ids, corpus, per_caption, _warnings(ids, ours, rare))
 
 
 def _check_ids(
@@ -88,10 +88,10 @@ def _words_of_all(references: Mapping[str, Sequence[str]]) -> list[list[list[str
 
 
 def _warnings(
-  ids: Sequence[str], ours: Sequence[Sequence[str]], frequencies: cider.DocumentFrequencies
+  ids: Sequence[str], ours: Sequence[Sequence[str]], rare: cider.Rarity
 ) -> tuple[str, ...]:
   found = []
-  if frequencies.num_videos == 1:
+  if rare.unknown == 0:
     found.append("CIDEr-D is 0 by definition: document frequencies of a single video weigh nothing")
   empty = [name for name, words in zip(ids, ours, strict=True) if not words]
   if empty:

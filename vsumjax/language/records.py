@@ -139,11 +139,12 @@ def _columns(path: Path, owner: np.ndarray | None, names: np.ndarray) -> np.ndar
 
 def _read_arrays(path: Path) -> Mapping[str, np.ndarray]:
   try:
-    loaded = np.load(path, allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-      return {"similarity": loaded}
-    with loaded:
-      arrays = {name: loaded[name] for name in loaded.files}
+    with path.open("rb") as file:
+      loaded = np.load(file, allow_pickle=False)
+      if isinstance(loaded, np.ndarray):
+        return {"similarity": loaded}
+      with loaded:
+        arrays = {name: loaded[name] for name in loaded.files}
   except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
     raise InputError(f"{path}: is no .npy or .npz file that can be read ({error})") from None
   for name in arrays:

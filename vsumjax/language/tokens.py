@@ -134,7 +134,11 @@ _RULES = [
   (re.compile(pattern, re.I), re.compile(after, re.I) if after else None)
   for pattern, after in _PATTERNS
 ]
-_PLAIN = re.compile(r"[A-Za-z]+(?=\s)")
+# Most of a caption, for which no rule need be tried: words, and single marks between them.
+_PLAIN = re.compile(r"[A-Za-z]+(?=[,?!]?\s)|[A-Za-z]{2,}(?=\.\s)|[.,?!\s](?=\s)|\s")
+_NOT_PLAIN = frozenset(
+  f"{_ABBREVIATIONS} {_CAPITALISED_ABBREVIATIONS} {_BEFORE_NUMBERS}".lower().split()
+) | frozenset(_SPLIT_WORDS)
 _CONTRACTION = re.compile(rf"(?:n{_B}t|{_A}(?:re|ve|ll|[msd]))", re.I)
 _SYMBOL = re.compile(
   r"[!-/:-@\[-`{-~\u00a1-\u00ac\u00ae-\u00bf\u00d7\u00f7\u2010-\u2027\u2030-\u205e\u2070-\u218f"
@@ -148,8 +152,8 @@ def words(caption: str) -> list[str]:
   found, position = [], 0
   while position < len(text):
     plain = _PLAIN.match(text, position)
-    if plain and plain.group().lower() not in _SPLIT_WORDS:
-      found.append(plain.group().lower())
+    if plain and plain.group().lower() not in _NOT_PLAIN:
+      found += plain.group().lower().split()
       position = plain.end()
     else:
       token, position = _longest_token(text, position)

@@ -84,7 +84,8 @@ class WordNet:
 
     Nouns share an ancestor; all others are put under a common root. Depth of the ancestor is that
     of its longest path, paths from it down are the shortest, and the deepest is the one whose
-    shortest path from the top is longest (Wu & Palmer 1994, as in NLTK).
+    shortest path from the top is longest (Wu & Palmer 1994, as in NLTK, where an ancestor that is
+    `first` itself wins a tie, so that of verbs the order may matter).
     """
     rooted = not first.part == second.part == NOUN
     ours, theirs = (self._distances(sense, rooted) for sense in (first, second))
