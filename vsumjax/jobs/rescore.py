@@ -21,7 +21,7 @@ from vsumjax.summary.score_files import load_scores
 from vsumjax.types import InputError
 
 ALL = "all"
-_TABLE_WIDTH = 126
+_TABLE_WIDTH = 132
 
 
 def rescore(
