@@ -23,9 +23,13 @@ def add_evaluate(commands) -> argparse.ArgumentParser:
   what = parser.add_mutually_exclusive_group(required=True)
   what.add_argument("--checkpoint", type=Path, metavar="DIR", help="a model, by its workdir")
   what.add_argument("--scores", type=Path, metavar="FILE", help="anybody's scores of a benchmark")
-  parser.add_argument("--out", type=Path, metavar="DIR", help="folder of evaluation.json")
+  what.add_argument("--captions", type=Path, metavar="FILE", help="one caption a video")
+  what.add_argument("--similarities", type=Path, metavar="FILE", help="of texts and videos")
+  what.add_argument("--answers", type=Path, metavar="FILE", help="one answer a question")
+  parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the results")
   _add_of_checkpoint(parser.add_argument_group("with --checkpoint"))
   _add_of_benchmark(parser.add_argument_group("with --scores"))
+  _add_of_language(parser.add_argument_group("with --captions, --similarities or --answers"))
   parser.set_defaults(run=_evaluate)
   return parser
 
@@ -57,11 +61,49 @@ def _add_of_benchmark(group) -> None:
   group.add_argument("--fold", type=int, metavar="N", help="only its test videos, from 0 on")
 
 
+def _add_of_language(group) -> None:
+  group.add_argument(
+    "--references", type=Path, metavar="FILE", help="captions or answers that are right"
+  )
+  group.add_argument("--meteor", type=Path, metavar="DIR", help="METEOR's own files, for all of it")
+  group.add_argument(
+    "--captions-per-video", type=int, metavar="N", help="if the file of similarities does not say"
+  )
+  group.add_argument("--wordnet", type=Path, metavar="DIR", help="WordNet's files, for WUPS")
+
+
 def _evaluate(args: argparse.Namespace) -> None:
   if args.scores:
     _rescore(args)
-  else:
+  elif args.checkpoint:
     _evaluate_checkpoint(args)
+  else:
+    _evaluate_language(args)
+
+
+def _evaluate_language(args: argparse.Namespace) -> None:
+  from vsumjax.jobs import evaluate_language
+
+  if args.similarities:
+    evaluate_language.evaluate_retrieval(
+      args.similarities,
+      args.out,
+      captions_per_video=args.captions_per_video,
+    )
+    return
+  if args.references is None:
+    raise InputError("--captions and --answers need --references")
+  if args.captions:
+    evaluate_language.evaluate_captions(
+      args.captions,
+      args.references,
+      args.out,
+      meteor_resources=args.meteor,
+    )
+  else:
+    evaluate_language.evaluate_answers(
+      args.answers, args.references, args.out, wordnet=args.wordnet
+    )
 
 
 def _evaluate_checkpoint(args: argparse.Namespace) -> None:
