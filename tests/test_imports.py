@@ -12,6 +12,8 @@ LAYERS = {
   "processes": 0,
   "progress": 0,
   "stopping": 0,
+  "arrays": 1,
+  "hdf5": 1,
   "sharding": 1,
   "media": 1,
   "segmentation": 1,

@@ -5,6 +5,7 @@ import scipy.io
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vsumjax import hdf5
 from vsumjax.data.builders import matlab
 from vsumjax.types import InputError
 
@@ -26,24 +27,6 @@ def test_units_that_are_no_utf8_are_units():
 
 def test_empty_text_is_read():
   assert matlab.text("t", np.zeros((0, 0), np.uint16)) == ""
-
-
-@pytest.mark.parametrize("array", [np.ones(2), np.zeros(0), np.array("x"), np.array([None])])
-def test_what_is_no_number_is_told(array):
-  with pytest.raises(InputError, match=r"^f: expected one number, found "):
-    matlab.number("f", array)
-
-
-def test_arrays_of_hdf5_are_read_whole_and_named(tmp_path):
-  path = tmp_path / "a.h5"
-  with h5py.File(path, "w") as file:
-    file["group/x"] = [1, 2]
-  with matlab.open_hdf5(path) as file:
-    np.testing.assert_array_equal(matlab.read_hdf5(path, file["group"], "x"), [1, 2])
-    with pytest.raises(InputError, match=r"a\.h5: group/y: there is no such key"):
-      matlab.read_hdf5(path, file["group"], "y")
-    with pytest.raises(InputError, match=r"a\.h5: group: is a group, expected an array"):
-      matlab.read_hdf5(path, file, "group")
 
 
 def test_columns_of_different_lengths_are_told(tmp_path):
@@ -68,5 +51,5 @@ def test_versions_are_told_apart(tmp_path):
     matlab.load_matlab5(path, ["x"])
   scipy.io.savemat(path, {"x": 1})
   assert matlab.load_matlab5(path, ["x"])["x"].item() == 1
-  with pytest.raises(InputError, match=r"a\.mat: not an HDF5 file"), matlab.open_hdf5(path):
+  with pytest.raises(InputError, match=r"a\.mat: not an HDF5 file"), hdf5.open_file(path):
     pass

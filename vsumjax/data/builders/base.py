@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import math
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -26,7 +25,6 @@ from vsumjax.data.builders.folder import is_video_name
 from vsumjax.types import InputError
 
 SPLIT = "train"
-_AGAIN = "get the file from its authors again"
 MANUAL_DIR = "manual_dir"  # the key of the builders' metadata that `media` is relative to
 
 
@@ -132,30 +130,3 @@ def index_videos(folder: pathlib.Path) -> dict[str, str]:
 def find_file(folder: pathlib.Path, name: str) -> pathlib.Path | None:
   """The file of that name in a folder or below it, as an unpacked archive may have it."""
   return next((file for file in sorted(folder.rglob(name)) if file.is_file()), None)
-
-
-def require_positive(where: str, value: float) -> None:
-  """Raises InputError unless the value is a number above 0."""
-  if not 0 < value < math.inf:
-    raise InputError(f"{where}: must be a number above 0, is {value}; {_AGAIN}")
-
-
-def require_shape(where: str, array: np.ndarray, shape: tuple[int | None, ...]) -> None:
-  """Raises InputError unless it holds numbers in this shape; None is any length above 0."""
-  if array.dtype.kind not in "biuf":
-    raise InputError(f"{where}: holds {array.dtype}, expected numbers; {_AGAIN}")
-  fits = array.ndim == len(shape) and all(
-    length > 0 if want is None else length == want
-    for length, want in zip(array.shape, shape, strict=True)
-  )
-  if not fits:
-    told = ", ".join("any" if length is None else str(length) for length in shape)
-    raise InputError(f"{where}: has shape {list(array.shape)}, expected [{told}]; {_AGAIN}")
-
-
-def whole_numbers(where: str, array: np.ndarray, low: int, high: int) -> np.ndarray:
-  """The array as u8. Raises InputError unless it holds whole numbers from `low` to `high`."""
-  bad = array[(array < low) | (array > high) | (array != np.round(array))]
-  if bad.size:
-    raise InputError(f"{where}: holds {bad[0]}, expected whole numbers from {low} to {high}")
-  return array.astype(np.uint8)

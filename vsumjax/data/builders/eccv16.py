@@ -10,7 +10,8 @@ import h5py
 import numpy as np
 import tensorflow_datasets as tfds
 
-from vsumjax.data.builders import base, matlab, summe, tvsum
+from vsumjax import arrays, hdf5
+from vsumjax.data.builders import base, summe, tvsum
 from vsumjax.types import InputError
 
 NAMES = ("tvsum", "summe", "ovp", "youtube")
@@ -83,8 +84,8 @@ class Eccv16(base.AnnotationBuilder):
     if path is None:
       raise InputError(f"{folder}: holds no eccv16_dataset_{name}_*.h5; {_INSTRUCTIONS}")
     authors = _authors_videos(folder, name)
-    with matlab.open_hdf5(path) as file:
-      keys = sorted(file, key=_number_last)
+    with hdf5.open_file(path) as file:
+      keys = sorted(file, key=hdf5.number_last)
       if not keys:
         raise InputError(f"{path}: holds no video; get the file again")
       for key in keys:
@@ -99,29 +100,23 @@ def find_file(folder: pathlib.Path, name: str) -> pathlib.Path | None:
   return base.find_file(folder, f"eccv16_dataset_{name}*.h5")
 
 
-def _number_last(key: str) -> tuple[str, int]:
-  """video_2 before video_10."""
-  stem = key.rstrip("0123456789")
-  return stem, int(key[len(stem) :] or 0)
-
-
 def _load(
   path: pathlib.Path, file: h5py.File, key: str, authors: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
   group, where = file[key], f"{path}: {key}"
   if not isinstance(group, h5py.Group):
     raise InputError(f"{where}: expected a group, one a video; get the file again")
-  num_frames = int(matlab.number(f"{where}/n_frames", matlab.read_hdf5(path, group, "n_frames")))
-  base.require_positive(f"{where}/n_frames", num_frames)
-  summary = np.asarray(matlab.read_hdf5(path, group, "user_summary"))
-  base.require_shape(f"{where}/user_summary", summary, (None, num_frames))
+  num_frames = int(arrays.number(f"{where}/n_frames", hdf5.read(path, group, "n_frames")))
+  arrays.require_positive(f"{where}/n_frames", num_frames)
+  summary = np.asarray(hdf5.read(path, group, "user_summary"))
+  arrays.require_shape(f"{where}/user_summary", summary, (None, num_frames))
   change_points = _optional(path, group, "change_points", (None, 2), np.int32)
   if (change_points[:, 1] < change_points[:, 0]).any() or (change_points < 0).any():
     raise InputError(f"{where}/change_points: a segment ends before it starts; get the file again")
-  picks = np.asarray(matlab.read_hdf5(path, group, "picks"))
-  base.require_shape(f"{where}/picks", picks, (None,))
-  arrays = {
-    "user_summary": base.whole_numbers(f"{where}/user_summary", summary, 0, 1),
+  picks = np.asarray(hdf5.read(path, group, "picks"))
+  arrays.require_shape(f"{where}/picks", picks, (None,))
+  fields = {
+    "user_summary": arrays.whole_numbers(f"{where}/user_summary", summary, 0, 1),
     "picks": picks.astype(np.int32),
     "change_points": change_points,
     "n_frame_per_seg": _optional(path, group, "n_frame_per_seg", (None,), np.int32),
@@ -129,7 +124,7 @@ def _load(
     "gtsummary": _optional(path, group, "gtsummary", (len(picks),), np.float32),
     "features": _optional(path, group, "features", (len(picks), None), np.float32),
   }
-  return arrays | {"key": key, "num_frames": num_frames} | _about(path, group, num_frames, authors)
+  return fields | {"key": key, "num_frames": num_frames} | _about(path, group, num_frames, authors)
 
 
 def _optional(
@@ -138,8 +133,8 @@ def _optional(
   """The array; one of no rows where the file lacks the key."""
   if name not in group:
     return np.zeros((0, *(length or 0 for length in shape[1:])), dtype)
-  array = np.asarray(matlab.read_hdf5(path, group, name))
-  base.require_shape(f"{path}: {group.name.strip('/')}/{name}", array, shape)
+  array = np.asarray(hdf5.read(path, group, name))
+  arrays.require_shape(f"{path}: {group.name.strip('/')}/{name}", array, shape)
   return array.astype(dtype)
 
 
@@ -148,7 +143,7 @@ def _about(
 ) -> dict[str, Any]:
   """What the video is called and how fast it runs, from the authors' files where they are."""
   key = group.name.strip("/")
-  name = _video_name(path, group) if "video_name" in group else ""
+  name = hdf5.read_text(path, group, "video_name") if "video_name" in group else ""
   about = {
     "video_id": name or key,
     "title": name.replace("_", " "),
@@ -157,8 +152,8 @@ def _about(
     "length_s": 0.0,
   }
   if "fps" in group:
-    fps = matlab.number(f"{path}: {key}/fps", matlab.read_hdf5(path, group, "fps"))
-    base.require_positive(f"{path}: {key}/fps", fps)
+    fps = arrays.number(f"{path}: {key}/fps", hdf5.read(path, group, "fps"))
+    arrays.require_positive(f"{path}: {key}/fps", fps)
     about |= {"fps": fps, "length_s": num_frames / fps}
   # TVSum's videos have no names here, but no two have the same number of frames.
   matches = [
@@ -169,14 +164,6 @@ def _about(
   if len(matches) == 1:
     about |= {field: matches[0][field] for field in about if field in matches[0]}
   return about
-
-
-def _video_name(path: pathlib.Path, group: h5py.Group) -> str:
-  value = matlab.read_hdf5(path, group, "video_name")
-  try:
-    return np.asarray(value).item().decode()
-  except (AttributeError, ValueError):  # no text, not one, or not UTF-8
-    raise InputError(f"{path}: {group.name.strip('/')}/video_name: must be one text") from None
 
 
 def _authors_videos(folder: pathlib.Path, name: str) -> list[dict[str, Any]]:

@@ -4,46 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import h5py
 import numpy as np
 import scipy.io
 
+from vsumjax import hdf5
 from vsumjax.types import InputError
 
 _AGAIN = "get the file from its authors again"
 
 
-@contextlib.contextmanager
-def open_hdf5(path: pathlib.Path) -> Iterator[h5py.File]:
-  """Opens an HDF5 file. Raises InputError if it is none or is cut off."""
-  try:
-    file = h5py.File(path, "r")
-  except OSError as error:
-    raise InputError(f"{path}: not an HDF5 file, or a cut one ({error}); {_AGAIN}") from None
-  with file:
-    yield file
-
-
-def read_hdf5(path: pathlib.Path, group: h5py.Group, key: str) -> Any:
-  """The whole content of a data set. Raises InputError naming file and key."""
-  where = f"{path}: {group.name.strip('/')}/{key}".replace(": /", ": ")
-  try:
-    node = group[key]
-    if isinstance(node, h5py.Dataset):
-      return node[()]
-  except KeyError:
-    raise InputError(f"{where}: there is no such key; {_AGAIN}") from None
-  except (OSError, RuntimeError) as error:
-    raise InputError(f"{where}: cannot be read ({error}); {_AGAIN}") from None
-  raise InputError(f"{where}: is a group, expected an array; {_AGAIN}")
-
-
 def cells(path: pathlib.Path, file: h5py.File, key: str) -> Sequence[h5py.Reference]:
   """The references of a cell array of MATLAB 7.3."""
-  references = read_hdf5(path, file, key)
+  references = hdf5.read(path, file, key)
   if references.dtype.kind != "O" or not references.size:
     raise InputError(f"{path}: {key}: expected an array of references; {_AGAIN}")
   return references.ravel()
@@ -76,14 +51,6 @@ def text(where: str, codes: np.ndarray) -> str:
     with contextlib.suppress(UnicodeDecodeError):
       return units.astype(np.uint8).tobytes().decode()
   return units.astype("<u2").tobytes().decode("utf-16-le", errors="replace")
-
-
-def number(where: str, array: np.ndarray) -> float:
-  """The only number of an array."""
-  array = np.asarray(array)
-  if array.size != 1 or array.dtype.kind not in "uif" or not np.isfinite(array).all():
-    raise InputError(f"{where}: expected one number, found {array.dtype}{list(array.shape)}")
-  return float(array.item())
 
 
 def load_matlab5(path: pathlib.Path, keys: Sequence[str]) -> Mapping[str, np.ndarray]:

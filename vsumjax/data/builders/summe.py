@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from vsumjax import arrays
 from vsumjax.data.builders import base, matlab
 from vsumjax.types import InputError
 
@@ -84,15 +85,15 @@ def find_files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def _load(path: pathlib.Path) -> dict[str, Any]:
   content = matlab.load_matlab5(path, _KEYS)
-  num_frames = int(matlab.number(f"{path}: nFrames", content["nFrames"]))
-  fps = matlab.number(f"{path}: FPS", content["FPS"])
-  length_s = matlab.number(f"{path}: video_duration", content["video_duration"])
+  num_frames = int(arrays.number(f"{path}: nFrames", content["nFrames"]))
+  fps = arrays.number(f"{path}: FPS", content["FPS"])
+  length_s = arrays.number(f"{path}: video_duration", content["video_duration"])
   for key, value in (("nFrames", num_frames), ("FPS", fps), ("video_duration", length_s)):
-    base.require_positive(f"{path}: {key}", value)
+    arrays.require_positive(f"{path}: {key}", value)
   score_FA, gt_score = content["user_score"], content["gt_score"].ravel()
-  base.require_shape(f"{path}: user_score", score_FA, (num_frames, None))
-  base.require_shape(f"{path}: gt_score", gt_score, (num_frames,))
-  user_score = base.whole_numbers(f"{path}: user_score", score_FA.T, 0, 255)
+  arrays.require_shape(f"{path}: user_score", score_FA, (num_frames, None))
+  arrays.require_shape(f"{path}: gt_score", gt_score, (num_frames,))
+  user_score = arrays.whole_numbers(f"{path}: user_score", score_FA.T, 0, 255)
   segments_s, segment_user = _segments(f"{path}: segments", content["segments"], len(user_score))
   return {
     "video_id": path.stem,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from vsumjax import arrays, hdf5
 from vsumjax.data.builders import base, matlab
 from vsumjax.types import InputError
 
@@ -86,7 +87,7 @@ def load_annotations(folder: pathlib.Path) -> Iterator[dict[str, Any]]:
 
 
 def _from_mat(path: pathlib.Path) -> Iterator[dict[str, Any]]:
-  with matlab.open_hdf5(path) as file:
+  with hdf5.open_file(path) as file:
     names = ("video", "title", "category", "length", "nframes", "user_anno", "gt_score")
     columns = {name: matlab.cells(path, file, f"{_GROUP}/{name}") for name in names}
     for index in range(len(columns["video"])):
@@ -100,8 +101,8 @@ def _from_mat(path: pathlib.Path) -> Iterator[dict[str, Any]]:
         video_id=matlab.text(f"{where}video", cell["video"]),
         title=matlab.text(f"{where}title", cell["title"]),
         category=matlab.text(f"{where}category", cell["category"]),
-        length_s=matlab.number(f"{where}length", cell["length"]),
-        num_frames=int(matlab.number(f"{where}nframes", cell["nframes"])),
+        length_s=arrays.number(f"{where}length", cell["length"]),
+        num_frames=int(arrays.number(f"{where}nframes", cell["nframes"])),
         user_anno=cell["user_anno"],
         gt_score=cell["gt_score"].ravel(),
       )
@@ -110,15 +111,15 @@ def _from_mat(path: pathlib.Path) -> Iterator[dict[str, Any]]:
 def _example(
   where: str, *, length_s: float, num_frames: int, user_anno, gt_score, **texts: str
 ) -> dict[str, Any]:
-  base.require_positive(f"{where}: length", length_s)
-  base.require_positive(f"{where}: nframes", num_frames)
-  base.require_shape(f"{where}: user_anno", user_anno, (None, num_frames))
-  base.require_shape(f"{where}: gt_score", gt_score, (num_frames,))
+  arrays.require_positive(f"{where}: length", length_s)
+  arrays.require_positive(f"{where}: nframes", num_frames)
+  arrays.require_shape(f"{where}: user_anno", user_anno, (None, num_frames))
+  arrays.require_shape(f"{where}: gt_score", gt_score, (num_frames,))
   return texts | {
     "num_frames": num_frames,
     "length_s": length_s,
     "fps": num_frames / length_s,
-    "user_anno": base.whole_numbers(f"{where}: user_anno", user_anno, 1, 5),
+    "user_anno": arrays.whole_numbers(f"{where}: user_anno", user_anno, 1, 5),
     "gt_score": gt_score.astype(np.float64),
   }
 
