@@ -5,7 +5,7 @@ import json
 import pytest
 
 from vsumjax.jobs import study
-from vsumjax.summary.protocols import CEILING, Row
+from vsumjax.summary.labelled import CEILING, Row
 
 CONTEXT = ["random", "centre prior", "one human", CEILING]
 CONFIG = """

@@ -14,7 +14,7 @@ import rich.table
 
 from vsumjax.files import write_atomically
 from vsumjax.progress import progress
-from vsumjax.summary import protocols
+from vsumjax.summary import labelled
 from vsumjax.types import InputError
 from vsumjax.workdir import load_student
 
@@ -23,14 +23,14 @@ from vsumjax.workdir import load_student
 class Evaluation:
   """Rows of every exit (the last exit last) and the context rows of the same videos."""
 
-  exits: tuple[protocols.Row, ...]
-  context: tuple[protocols.Row, ...]
+  exits: tuple[labelled.Row, ...]
+  context: tuple[labelled.Row, ...]
 
   @property
-  def last(self) -> protocols.Row:
+  def last(self) -> labelled.Row:
     return self.exits[-1]
 
-  def row(self, name: str) -> protocols.Row:
+  def row(self, name: str) -> labelled.Row:
     return next(row for row in (*self.exits, *self.context) if row.name == name)
 
 
@@ -65,17 +65,17 @@ def evaluate(
     readouts = student.scorer(batch_size).read(source, update)
   layers = student.experiment.config.model.exits.layers
   exits = tuple(
-    protocols.evaluate_scores(
+    labelled.evaluate_scores(
       {v.id: r.at_exit(index) for v, r in zip(source.videos, readouts, strict=True)},
       labels,
       f"exit after layer {layer}",
     )
     for index, layer in enumerate(layers)
   )
-  result = Evaluation(exits, protocols.context_rows(labels))
+  result = Evaluation(exits, labelled.context_rows(labels))
   about = {
-    "protocol": protocols.UNIFORM_SEGMENTS.name,
-    "description": protocols.UNIFORM_SEGMENTS.description,
+    "protocol": labelled.UNIFORM_SEGMENTS.name,
+    "description": labelled.UNIFORM_SEGMENTS.description,
     "parameters_digest": student.params_digest,
     "manifest_digest": student.experiment.data.digest,
     "split": split,
@@ -100,21 +100,21 @@ def print_table(title: str, result: Evaluation) -> None:
     table.add_column(name, justify="right")
   for rows in (result.exits, result.context):
     for row in rows:
-      share = protocols.share_of_ceiling(row, result.context)
+      share = labelled.share_of_ceiling(row, result.context)
       table.add_row(row.name, f"{row.tau:.3f}", f"{row.rho:.3f}", f"{row.f1:.3f}", f"{share:.0%}")
     table.add_section()
   table.caption = (
-    f"Protocol '{protocols.UNIFORM_SEGMENTS.name}': means over annotators, then videos."
+    f"Protocol '{labelled.UNIFORM_SEGMENTS.name}': means over annotators, then videos."
   )
   rich.console.Console().print(table)
 
 
 def _as_json(result: Evaluation) -> dict[str, Sequence[dict]]:
-  def rows(group: Sequence[protocols.Row]) -> list[dict]:
+  def rows(group: Sequence[labelled.Row]) -> list[dict]:
     return [
       dataclasses.asdict(row) | {"share_of_ceiling": None if math.isnan(share) else share}
       for row in group
-      for share in (protocols.share_of_ceiling(row, result.context),)
+      for share in (labelled.share_of_ceiling(row, result.context),)
     ]
 
   return {"exits": rows(result.exits), "context": rows(result.context)}

@@ -20,7 +20,7 @@ from vsumjax.jobs.chain import run_chain
 from vsumjax.jobs.demo import chain_spec, make_corpus
 from vsumjax.jobs.evaluate import Evaluation, evaluate
 from vsumjax.jobs.train import train
-from vsumjax.summary import protocols
+from vsumjax.summary import labelled
 
 Measures = dict[str, list[float]]  # τ, ρ, F1 and τ / ceiling, one value a seed
 
@@ -63,7 +63,7 @@ def run_study(config_file: Path, root: Path, seeds: Sequence[int]) -> dict[str, 
 
 def _run_seed(
   config_file: Path, root: Path, corpus: Path, seed: int
-) -> list[tuple[str, protocols.Row, float]]:
+) -> list[tuple[str, labelled.Row, float]]:
   spec = chain_spec(config_file, root, corpus, seed)
   chain = load_chain(spec)
   run_chain(chain)
@@ -85,7 +85,7 @@ def _run_seed(
   named += [(stage, measure(workdirs[stage]).last) for stage in ("mentor", "teacher")]
   context = of_students[_STUDENT]
   named += [(row.name, row) for row in context.context]
-  ceiling = context.row(protocols.CEILING).tau
+  ceiling = context.row(labelled.CEILING).tau
   return [(name, row, ceiling) for name, row in named]
 
 

@@ -6,12 +6,17 @@ the first with each row of the second: the result has shape `first.shape[:-1] + 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy import stats
 
 from vsumjax.types import InputError
 
 Array = np.ndarray
+
+_FEW_LEVELS = 32
+_LARGEST_TABLE = 1 << 17  # cells, from where on sorting is faster and smaller
 
 
 def kendall_tau(score: Array, user: Array) -> Array:
@@ -30,16 +35,17 @@ def kendall_tau(score: Array, user: Array) -> Array:
     InputError: a value is NaN or infinite.
   """
   score_RN, user_AN = _rows(score), _rows(user)
-  concordance_RA = np.zeros((len(score_RN), len(user_AN)))
-  pairs_R, pairs_A = np.zeros(len(score_RN)), np.zeros(len(user_AN))
-  # One element against all later ones at a time keeps memory linear in N.
-  for n in range(score_RN.shape[1] - 1):
-    order_RN = np.sign(score_RN[:, n + 1 :] - score_RN[:, n : n + 1])
-    order_AN = np.sign(user_AN[:, n + 1 :] - user_AN[:, n : n + 1])
-    concordance_RA += order_RN @ order_AN.T
-    pairs_R += np.count_nonzero(order_RN, axis=1)
-    pairs_A += np.count_nonzero(order_AN, axis=1)
-  tau_RA = _ratio(concordance_RA, np.sqrt(np.outer(pairs_R, pairs_A)))
+  level_AN, num_levels = _dense_ranks(user_AN)
+  tau_RA = np.zeros((len(score_RN), len(user_AN)))
+  untied_A = _num_untied(level_AN, num_levels)
+  for r, row_N in enumerate(score_RN):
+    (rank_N,), num_ranks = _dense_ranks(row_N[None])
+    if num_ranks * num_levels > _LARGEST_TABLE:
+      tau_RA[r] = np.nan_to_num([stats.kendalltau(rank_N, level_N)[0] for level_N in level_AN])
+      continue
+    concordance_A = _concordance(rank_N, num_ranks, level_AN, num_levels)
+    untied = _num_untied(rank_N[None], num_ranks)[0]
+    tau_RA[r] = _ratio(concordance_A, np.sqrt(untied * untied_A))
   return tau_RA.reshape(np.shape(score)[:-1] + np.shape(user)[:-1])
 
 
@@ -83,6 +89,42 @@ def _rows(values: Array) -> Array:
   if not np.isfinite(values_RN).all():
     raise InputError("cannot rank or weigh segments: a value is NaN or infinite")
   return values_RN
+
+
+def _dense_ranks(values_RN: Array) -> tuple[Array, int]:
+  """i64[R, N] in which equal values of a row have equal ranks from 0 on, and one more than all."""
+  # One sort for all rows: distinct values keep their order whichever row they are of.
+  values, inverse = np.unique(values_RN, return_inverse=True)
+  rank_RN = inverse.reshape(values_RN.shape)
+  if len(values_RN) == 1 or len(values) <= _FEW_LEVELS:
+    return rank_RN, len(values)
+  ranks = [np.unique(row_N, return_inverse=True)[1] for row_N in rank_RN]
+  return np.stack(ranks), 1 + max(int(rank_N.max()) for rank_N in ranks)
+
+
+def _num_untied(rank_RN: Array, num_ranks: int) -> Array:
+  """f64[R]: pairs of elements that differ."""
+  num_rows, length = rank_RN.shape
+  cell_RN = rank_RN + num_ranks * np.arange(num_rows)[:, None]
+  count_RK = np.bincount(cell_RN.ravel(), minlength=num_rows * num_ranks).reshape(num_rows, -1)
+  return (length**2 - (count_RK.astype(np.float64) ** 2).sum(axis=1)) / 2
+
+
+def _concordance(rank_N: Array, num_ranks: int, level_AN: Array, num_levels: int) -> Array:
+  """f64[A]: pairs that both sides order alike, less those that they order the other way round.
+
+  From the table of how often each rank (row) meets each level (column): a pair agrees if one of the
+  two is above and to the left of the other.
+  """
+  num_annotators = len(level_AN)
+  cell_AN = rank_N + num_ranks * np.arange(num_annotators)[:, None]
+  shape = (num_annotators, num_ranks, num_levels)
+  count = np.bincount((cell_AN * num_levels + level_AN).ravel(), minlength=math.prod(shape))
+  count = count.reshape(shape)
+  above = np.cumsum(count, axis=1) - count
+  above_left = np.cumsum(above, axis=2) - above
+  above_right = above.sum(axis=2, keepdims=True) - above_left - above
+  return (count * (above_left - above_right)).sum(axis=(1, 2)).astype(np.float64)
 
 
 def _centred_ranks(values_RN: Array) -> Array:

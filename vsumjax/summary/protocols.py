@@ -1,199 +1,398 @@
-"""How predicted scores are measured against annotators, and the rows that make a number readable.
+"""The conventions by which published scores of video summarisers are measured, each by its name.
 
-A measure without a baseline and a ceiling says little (Otani et al., CVPR 2019): predicting "the
-middle of the video" reaches a tau of 0.10 on TVSum, and nothing can follow annotators who disagree.
+Numbers under different names can't be compared: "Kendall's tau on SumMe" usually is that of a
+binary summary after segmentation and knapsack, on TVSum that of raw scores. Here one prediction can
+be measured under all of them, beside what random scores, people and the best possible prediction
+reach (`context`).
+
+Two rules hold for all. A ranking that is constant, and a summary or a reference that is empty, get
+0, where some published code has NaN. Means are taken over annotators, then over videos.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from vsumjax.summary import metrics
-from vsumjax.types import InputError, SegmentScores
+from vsumjax.summary import highlights, keyshots, metrics
+from vsumjax.summary.benchmark import AnnotatedVideo, uniform_segments
+from vsumjax.summary.predictions import Prediction
+from vsumjax.types import InputError
 
 Array = np.ndarray
-Labels = Mapping[str, tuple[float, Array]]  # by video id: seconds a level covers, levels [A, N]
+Values = dict[str, Array]  # by measure, one value for each annotator a prediction is compared with
 
-RANDOM = "random"
-CENTRE = "centre prior"
-HUMAN = "one human"
-CEILING = "annotators' ceiling"
+UNIFORM_S = 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+  """One number of a protocol.
+
+  Attributes:
+    name: "tau", "F1 mean", ...
+    of: which of the values that `Protocol.compare` returns.
+    reduce: "mean" or "max" over the annotators; "" where there is one reference made of all.
+  """
+
+  name: str
+  of: str
+  reduce: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-  """A convention for measuring scores; its name stands beside every number measured under it."""
+  """A convention for measuring predictions.
+
+  Attributes:
+    name: stands beside every number measured under it.
+    description: what is compared with what.
+    used_by: papers and repositories whose numbers are of this kind.
+    needs: fields that a video must have; of "levels_AF|summary_AF" one.
+    compare: (video, prediction) -> values. `prepare` has been applied to the video.
+    measures: what is reported.
+    prepare: adds to a video what `compare` needs and the benchmark leaves to the convention.
+    ranks_scores: raw scores are ranked, so that a classifier's yes and no are capped.
+  """
 
   name: str
   description: str
-  share: float  # of a video's units that make its summary
+  used_by: str
+  needs: tuple[str, ...]
+  compare: Callable[[AnnotatedVideo, Prediction], Values]
+  measures: tuple[Measure, ...]
+  prepare: Callable[[AnnotatedVideo], AnnotatedVideo] = lambda video: video
+  ranks_scores: bool = False
 
+  @property
+  def by_gtscore(self) -> bool:
+    """Whether the reference is gtscore alone, which holds no single annotators."""
+    return self.needs == ("gtscore_P",)
 
-UNIFORM_SEGMENTS = Protocol(
-  name="uniform segments",
-  description=(
-    "Scores are brought to the annotators' time units. Kendall's tau-b and Spearman's rho against"
-    " each annotator; F1 of the 15 % knapsack summary against each annotator's own 15 % knapsack"
-    " summary. Mean over annotators, then over videos."
-  ),
-  share=0.15,
-)
+  def missing(self, video: AnnotatedVideo) -> str:
+    """The first of the needed fields that a video lacks, "" if none."""
+    return next((need for need in self.needs if not any(_given(video, need))), "")
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-  """One line of a table of results: means over the videos."""
+class Result:
+  """What one predictor reaches under one protocol.
 
-  name: str
-  tau: float
-  rho: float
-  f1: float
-  # What chance alone adds to tau: standard deviation over draws; 0 where nothing is drawn.
-  tau_std: float = 0.0
+  Attributes:
+    predictor: "student", "random", ...
+    protocol: its name.
+    by_video: {measure: {video id: value}}; for random draws the means over the draws.
+    interval: {measure: (low, high)} holds the mean over videos in 95 % of random draws.
+  """
+
+  predictor: str
+  protocol: str
+  by_video: Mapping[str, Mapping[str, float]]
+  interval: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+
+  def mean(self, measure: str) -> float:
+    """Mean over the videos."""
+    return float(np.mean(list(self.by_video[measure].values())))
 
 
-def evaluate_scores(
-  predictions: Mapping[str, SegmentScores],
-  labels: Labels,
+def evaluate(
+  videos: Sequence[AnnotatedVideo],
+  predictions: Mapping[str, Prediction],
+  protocol: Protocol,
   name: str,
-  protocol: Protocol = UNIFORM_SEGMENTS,
-) -> Row:
-  """Measures one predictor on labelled videos.
+) -> Result:
+  """Measures one predictor.
 
   Args:
-    predictions: by video id; their segments may differ from the labels' units and are resampled.
-    labels: by video id, `(unit_s, levels_AN)`; the same videos.
-    name: of the row.
-    protocol: the convention to measure under.
+    videos: to measure on.
+    predictions: by video id; those of other videos are passed over.
+    protocol: the convention.
+    name: of the predictor.
 
   Raises:
-    InputError: the videos differ, a score is not finite, or the segments end before the labels do.
+    InputError: no video, a video without a prediction, or without a field the protocol needs.
   """
-  for missing in sorted(labels.keys() ^ predictions.keys())[:1]:
-    lacks = "predicted scores" if missing in labels else "labels"
-    raise InputError(f"video {missing} has no {lacks}")
-  _check_labels(labels)
-  values = []
-  for video_id, (unit_s, levels_AN) in labels.items():
-    score_N = _resample(video_id, predictions[video_id], unit_s, levels_AN.shape[1])
-    values.append(_measure(score_N[None], levels_AN, protocol).mean(axis=(1, 2)))
-  return Row(name, *_floats(np.mean(values, axis=0)))
-
-
-def context_rows(
-  labels: Labels, protocol: Protocol = UNIFORM_SEGMENTS, *, num_draws: int = 100, seed: int = 0
-) -> tuple[Row, ...]:
-  """The rows that belong beside every result, in this order.
-
-  - `RANDOM`: uniform random scores, mean over the draws, with the deviation of tau between them.
-  - `CENTRE`: the nearer to the middle of the video, the more important.
-  - `HUMAN`: each annotator as a predictor of each of the others.
-  - `CEILING`: the mean of the other annotators as a predictor of the one held out.
-
-  The last two need two annotators; they are left out if a video has only one.
-  """
-  _check_labels(labels)
-  generator = np.random.default_rng(seed)
-  draws, centre, humans = [], [], []
-  for _, levels_AN in labels.values():
-    num_annotators, num_units = levels_AN.shape
-    random_RN = generator.random((num_draws, num_units))
-    draws.append(_measure(random_RN, levels_AN, protocol).mean(axis=2))
-    centre.append(_measure(_centre_prior(num_units), levels_AN, protocol).mean(axis=(1, 2)))
-    if num_annotators > 1:
-      humans.append(_human_measures(levels_AN, protocol))
-
-  draws_3R = np.mean(draws, axis=0)
-  rows = [
-    Row(RANDOM, *_floats(draws_3R.mean(axis=1)), tau_std=float(draws_3R[0].std())),
-    Row(CENTRE, *_floats(np.mean(centre, axis=0))),
-  ]
-  if len(humans) == len(labels):
-    one_3, ceiling_3 = np.mean(humans, axis=0)
-    rows += [Row(HUMAN, *_floats(one_3)), Row(CEILING, *_floats(ceiling_3))]
-  return tuple(rows)
-
-
-def share_of_ceiling(row: Row, context: Sequence[Row]) -> float:
-  """Tau as a share of the annotators' ceiling; NaN if there is no ceiling above 0."""
-  ceiling = next((other.tau for other in context if other.name == CEILING), 0.0)
-  return row.tau / ceiling if ceiling > 0 else math.nan
-
-
-def _measure(score_RN: Array, levels_AN: Array, protocol: Protocol) -> Array:
-  """f64[3, R, A]: tau, rho and F1 of each row of scores against each annotator."""
-  return np.stack(
-    [
-      metrics.kendall_tau(score_RN, levels_AN),
-      metrics.spearman_rho(score_RN, levels_AN),
-      metrics.f1(
-        _summaries(score_RN, protocol.share),
-        _summaries(levels_AN, protocol.share),
-        np.ones(score_RN.shape[1]),
-      ),
-    ]
+  check(videos, protocol)
+  values = {}
+  for video in videos:
+    if video.id not in predictions:
+      raise InputError(f"{video.id}: has no predicted scores")
+    values[video.id] = measure(protocol.prepare(video), predictions[video.id], protocol)
+  return Result(
+    name,
+    protocol.name,
+    {m.name: {id: of[m.name] for id, of in values.items()} for m in protocol.measures},
   )
 
 
-def _human_measures(levels_AN: Array, protocol: Protocol) -> tuple[Array, Array]:
-  """f64[3] of one human against the others, f64[3] of the mean of the others against the one."""
-  num_annotators = len(levels_AN)
-  pairs_3AA = _measure(levels_AN, levels_AN, protocol)
-  others_AN = levels_AN.sum(axis=0, dtype=np.int64) - levels_AN  # sums rank as means do
-  held_out_3AA = _measure(others_AN, levels_AN, protocol)
-  is_other_AA = ~np.eye(num_annotators, dtype=bool)
-  return pairs_3AA[:, is_other_AA].mean(axis=1), held_out_3AA[:, ~is_other_AA].mean(axis=1)
+def check(videos: Sequence[AnnotatedVideo], protocol: Protocol) -> None:
+  """Raises InputError, with video and field, if a protocol can't be applied."""
+  if not videos:
+    raise InputError("there is no video to measure on")
+  for video in videos:
+    if lacking := protocol.missing(video):
+      raise InputError(
+        f"{video.id}: has no {FIELDS[lacking]}, which protocol {protocol.name!r} needs"
+      )
 
 
-def _centre_prior(num_units: int) -> Array:
-  middle_N = np.arange(num_units) + 0.5
-  return -np.abs(middle_N - num_units / 2)[None]
+def measure(
+  prepared: AnnotatedVideo, prediction: Prediction, protocol: Protocol
+) -> dict[str, float]:
+  """{measure: value} of one video to which `protocol.prepare` has been applied."""
+  values = protocol.compare(prepared, prediction)
+  reduce = {"mean": np.mean, "max": np.max, "": np.mean}
+  return {m.name: float(reduce[m.reduce](values[m.of])) for m in protocol.measures}
 
 
-def _summaries(score_RN: Array, share: float) -> Array:
-  """bool[R, N]: the best units of each row under the budget, at least one, early ones of equals.
-
-  Units last the same, so the knapsack is the best k of them: `select.select_summary` says the same.
-  """
-  num_units = score_RN.shape[1]
-  num_kept = max(1, int(share * num_units + 1e-6))
-  # The negative of unsigned levels would wrap around.
-  best_RN = np.argsort(-score_RN.astype(np.float64), axis=1, kind="stable")[:, :num_kept]
-  selected_RN = np.zeros(score_RN.shape, bool)
-  np.put_along_axis(selected_RN, best_RN, True, axis=1)
-  return selected_RN
+FIELDS = {
+  "levels_AF": "levels of annotators (user_anno)",
+  "summary_AF": "summaries of annotators (user_summary)",
+  "levels_AF|summary_AF": "levels or summaries of annotators (user_anno, user_summary)",
+  "gtscore_P": "gtscore",
+  "levels_AF|summary_AF|gtscore_P": "levels, summaries or gtscore",
+  "segments_K2": "segments (change_points, or the key that --segments names)",
+}
 
 
-def _resample(video_id: str, scores: SegmentScores, unit_s: float, num_units: int) -> Array:
-  """f32[N units]: mean of the scores of the segments over each unit, weighted by overlap."""
-  score_M, span_s_M2 = np.asarray(scores.score), np.asarray(scores.span_s, np.float64)
-  if not np.isfinite(score_M).all():
-    raise InputError(f"video {video_id}: a predicted score is NaN or infinite")
-  start_s_N = unit_s * np.arange(num_units)
-  overlap_s_NM = np.clip(
-    np.minimum(start_s_N[:, None] + unit_s, span_s_M2[:, 1])
-    - np.maximum(start_s_N[:, None], span_s_M2[:, 0]),
-    0.0,
-    None,
+def _given(video: AnnotatedVideo, need: str) -> list[bool]:
+  return [getattr(video, field) is not None for field in need.split("|")]
+
+
+def consensus(video: AnnotatedVideo) -> Array:
+  """f64[F]: what all annotators together say of each frame, from the best that is known of them."""
+  if video.levels_AF is not None:
+    return video.levels_AF.mean(axis=0)
+  if video.summary_AF is not None:
+    return video.summary_AF.mean(axis=0)
+  pick_F = np.searchsorted(video.picks_P, np.arange(video.num_frames), side="right") - 1
+  return video.gtscore_P[pick_F]
+
+
+# --- rankings
+
+
+def _correlate(score: Array, reference: Array) -> Values:
+  return {
+    "tau": np.atleast_1d(metrics.kendall_tau(score, reference)),
+    "rho": np.atleast_1d(metrics.spearman_rho(score, reference)),
+  }
+
+
+def _rank_levels(video: AnnotatedVideo, prediction: Prediction) -> Values:
+  return _correlate(prediction.score_P, video.levels_AF[:, video.picks_P])
+
+
+def _rank_gtscore(video: AnnotatedVideo, prediction: Prediction) -> Values:
+  return _correlate(prediction.score_P, video.gtscore_P)
+
+
+def _rank_summary(
+  video: AnnotatedVideo, prediction: Prediction, *, budget: keyshots.Budget
+) -> Values:
+  summary_F = _summary(video, prediction, budget)
+  return _correlate(summary_F, video.summary_AF.mean(axis=0))
+
+
+# --- summaries
+
+
+def _summary(video: AnnotatedVideo, prediction: Prediction, budget: keyshots.Budget) -> Array:
+  if prediction.summary_F is not None:
+    return prediction.summary_F
+  return keyshots.make_summary(video, prediction.score_F, budget)
+
+
+def rank_levels_and_keyshots(
+  video: AnnotatedVideo, prediction: Prediction, *, budget: keyshots.Budget
+) -> Values:
+  """tau, rho and F1, each with every annotator's own."""
+  return _rank_levels(video, prediction) | _keyshot_f1(video, prediction, budget=budget)
+
+
+def _keyshot_f1(
+  video: AnnotatedVideo, prediction: Prediction, *, budget: keyshots.Budget
+) -> Values:
+  return {"F1": summary_f1(_summary(video, prediction, budget), video.summary_AF)}
+
+
+def summary_f1(summary_F: Array, summary_AF: Array) -> Array:
+  """f64[A]: harmonic mean of precision and recall of the frames, 0 where both are empty."""
+  overlap_A = np.count_nonzero(summary_AF[:, summary_F], axis=1)
+  total_A = np.count_nonzero(summary_AF, axis=1) + np.count_nonzero(summary_F)
+  return np.divide(2.0 * overlap_A, total_A, out=np.zeros(len(overlap_A)), where=total_A > 0)
+
+
+def with_summaries(video: AnnotatedVideo, *, budget: keyshots.Budget) -> AnnotatedVideo:
+  """Annotators' own summaries, where only their levels are known: made as predictions' are."""
+  if video.summary_AF is not None:
+    return video
+  return _with_own_summaries(video, budget(video))
+
+
+@functools.lru_cache(maxsize=128)
+def _with_own_summaries(video: AnnotatedVideo, budget: int) -> AnnotatedVideo:
+  summaries = [keyshots.make_summary(video, row_F, lambda _: budget) for row_F in video.levels_AF]
+  return dataclasses.replace(video, summary_AF=np.stack(summaries))
+
+
+def _with_uniform_segments(video: AnnotatedVideo) -> AnnotatedVideo:
+  length = max(1, round(UNIFORM_S * video.fps))
+  video = dataclasses.replace(
+    video, segments_K2=uniform_segments(video.num_frames, length), ends_overlap=False
   )
-  covered_s_N = overlap_s_NM.sum(axis=1)
-  for n in np.flatnonzero(covered_s_N <= 0)[:1]:
-    raise InputError(f"video {video_id}: no segment covers the labels at {start_s_N[n]} s")
-  # Back to 32 bits: what is equal before resampling must tie after it.
-  return (overlap_s_NM @ score_M.astype(np.float64) / covered_s_N).astype(np.float32)
+  if video.levels_AF is not None:
+    video = dataclasses.replace(video, summary_AF=None)
+  return with_summaries(video, budget=keyshots.budget_of_segments)
 
 
-def _check_labels(labels: Labels) -> None:
-  if not labels:
-    raise InputError("there is no labelled video to measure on")
-  for video_id, (_, levels_AN) in labels.items():
-    if levels_AN.ndim != 2 or 0 in levels_AN.shape:
-      raise InputError(f"video {video_id}: labels need annotators and units, not {levels_AN.shape}")
+def _mrhisum(video: AnnotatedVideo, prediction: Prediction) -> Values:
+  budget = keyshots.budget_of_frames
+  return _keyshot_f1(video, prediction, budget=budget) | _rank_summary(
+    video, prediction, budget=budget
+  )
 
 
-def _floats(values_3: Array) -> tuple[float, ...]:
-  return tuple(float(value) for value in values_3)
+# --- highlights
+
+
+def _second_means(video: AnnotatedVideo, score_F: Array) -> Array:
+  """f64[seconds]: mean over the frames that begin in each second of the video."""
+  second_F = (np.arange(video.num_frames) / video.fps).astype(np.int64)
+  first = np.unique(second_F, return_index=True)[1]
+  last = np.append(first[1:], video.num_frames) - 1
+  return keyshots.segment_means(score_F, np.stack([first, last], axis=1))
+
+
+def _keep_drop(video: AnnotatedVideo, prediction: Prediction) -> Values:
+  kept, reference = (
+    highlights.best(_second_means(video, score_F), math.ceil)
+    for score_F in (prediction.score_F, consensus(video))
+  )
+  return {"F1": summary_f1(kept, reference[None])}
+
+
+def _mean_precision(
+  video: AnnotatedVideo, prediction: Prediction, *, variant: highlights.Variant
+) -> Values:
+  return {
+    f"mAP{share}": np.array(
+      [highlights.average_precision(prediction.score_P, video.gtscore_P, share / 100, variant)]
+    )
+    for share in (50, 15)
+  }
+
+
+_CORRELATIONS = (Measure("tau", "tau"), Measure("rho", "rho"))
+_F1 = (Measure("F1 mean", "F1", "mean"), Measure("F1 max", "F1", "max"))
+
+
+def _keyshot_protocol(name: str, budget: keyshots.Budget, length: str, used_by: str) -> Protocol:
+  return Protocol(
+    name,
+    "F1 of the summary made of whole segments by a 0/1 knapsack on the mean score of each, at most"
+    f" 15 % of {length}, with each annotator's. TVSum's published numbers are the mean over"
+    " annotators, SumMe's the best of them.",
+    used_by,
+    ("segments_K2", "levels_AF|summary_AF"),
+    functools.partial(_keyshot_f1, budget=budget),
+    _F1,
+    functools.partial(with_summaries, budget=budget),
+  )
+
+
+PROTOCOLS: tuple[Protocol, ...] = (
+  Protocol(
+    "tvsum-rank",
+    "Kendall's tau-b and Spearman's rho of raw scores at the picks (every 15th frame) with each"
+    " annotator's levels there.",
+    "CA-SUM, CSTA, LLMVS, SummDiff on TVSum; Otani et al. 2019 with all frames",
+    ("levels_AF",),
+    _rank_levels,
+    (Measure("tau", "tau", "mean"), Measure("rho", "rho", "mean")),
+    ranks_scores=True,
+  ),
+  Protocol(
+    "summe-rank",
+    "Kendall's tau-b and Spearman's rho, over all frames, of the binary summary (segments, knapsack"
+    " of 15 % of the frames up to the end of the last segment) with the mean of the annotators'"
+    " summaries: segments and knapsack are measured too.",
+    "CSTA, LLMVS, SummDiff on SumMe",
+    ("segments_K2", "levels_AF|summary_AF"),
+    functools.partial(_rank_summary, budget=keyshots.budget_of_segments),
+    _CORRELATIONS,
+    functools.partial(with_summaries, budget=keyshots.budget_of_segments),
+  ),
+  _keyshot_protocol(
+    "keyshot-f1",
+    keyshots.budget_of_segments,
+    "the frames up to the end of the last segment, rounded down",
+    "PGL-SUM, CA-SUM, CSTA",
+  ),
+  _keyshot_protocol(
+    "keyshot-f1-frames",
+    keyshots.budget_of_frames,
+    "all frames, rounded down",
+    "vsumm-reinforce, VASNet, DSNet, SummDiff",
+  ),
+  Protocol(
+    "uniform-f1",
+    "As keyshot-f1 with segments of 2 seconds, which no segmentation helps. Annotators' summaries"
+    " are made of the same segments where their levels are known.",
+    "Otani et al. 2019 (as one of their segmentations)",
+    ("levels_AF|summary_AF",),
+    functools.partial(_keyshot_f1, budget=keyshots.budget_of_segments),
+    _F1,
+    _with_uniform_segments,
+  ),
+  Protocol(
+    "mrhisum",
+    "F1 of the keyshot summary (budget of all frames) with gt_summary, and tau-b and rho of that"
+    " binary summary with the mean of the reference summaries.",
+    "MR.HiSum",
+    ("segments_K2", "summary_AF"),
+    _mrhisum,
+    (Measure("F1", "F1", "mean"), *_CORRELATIONS),
+  ),
+  Protocol(
+    "gtscore-rank",
+    "Kendall's tau-b and Spearman's rho of raw scores with gtscore.",
+    "TripleSumm; SummDiff on Mr.HiSum",
+    ("gtscore_P",),
+    _rank_gtscore,
+    _CORRELATIONS,
+    ranks_scores=True,
+  ),
+  Protocol(
+    "mrhisum-map",
+    "Average precision of clips of 5 picks (5 s on Mr.HiSum). Positives are the best 50 % and 15 %"
+    " of the clips by gtscore, rounded down; a shorter last clip has the mean of what it has.",
+    "MR.HiSum, SummDiff on Mr.HiSum",
+    ("gtscore_P",),
+    functools.partial(_mean_precision, variant=highlights.MRHISUM),
+    (Measure("mAP50", "mAP50"), Measure("mAP15", "mAP15")),
+  ),
+  Protocol(
+    "triplesumm-map",
+    "As mrhisum-map, but rounded up, and the last clip is filled up with zeros.",
+    "TripleSumm",
+    ("gtscore_P",),
+    functools.partial(_mean_precision, variant=highlights.TRIPLESUMM),
+    (Measure("mAP50", "mAP50"), Measure("mAP15", "mAP15")),
+  ),
+  Protocol(
+    "keep-drop",
+    "F1 of the kept seconds, the best 15 % by mean score, rounded up, with the best 15 % by the"
+    " mean of the annotators: one label a second, no segments, no knapsack.",
+    "our reading of DEEVISum, whose code keeps seconds in this way and holds no F1",
+    ("levels_AF|summary_AF|gtscore_P",),
+    _keep_drop,
+    (Measure("F1", "F1"),),
+  ),
+)
+
+BY_NAME: dict[str, Protocol] = {protocol.name: protocol for protocol in PROTOCOLS}
