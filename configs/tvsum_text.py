@@ -1,6 +1,6 @@
 """A model without eyes on TVSum: title, captions and place of a segment -> how important it is.
 
-  launch/train.py --config configs/tvsum_text.py:corpus=runs/tvsum_text/corpus
+launch/train.py --config configs/tvsum_text.py:corpus=runs/tvsum_text/corpus
 """
 
 from ml_collections import ConfigDict
@@ -43,7 +43,14 @@ def get_config(arg: str = "") -> ConfigDict:
     {
       "tokenizer": f"{o['corpus']}/tokenizer.model",
       "model": {
-        "img": {"image_size": 16, "patch_size": 16, "depth": 1, "num_heads": 1, "width": 8, "mlp_dim": 8},
+        "img": {
+          "image_size": 16,
+          "patch_size": 16,
+          "depth": 1,
+          "num_heads": 1,
+          "width": 8,
+          "mlp_dim": 8,
+        },
         "llm": {"vocab_size": 1024, "width": width, "depth": depth, "mlp_dim": 2 * width}
         | {"num_heads": 4, "num_kv_heads": 2, "head_size": width // 4, "query_scale": width / 4}
         | {"attention_cap": 50.0, "final_cap": 30.0, "post_norms": True}

@@ -162,13 +162,13 @@ def layout(
   With `position` and `length` the words of a segment start with its place: those of 4 s in the
   middle of a video with " at: 50 %. lasts: 4 s.".
 
-  What is missing (no title, no places, nothing said) is left out of the text. Text longer than the budget is
-  cut: the title to `title_tokens`, then each segment to an equal share of what is left, where words
-  of `said` are dropped before `heard` loses any. Of `said` the words nearest its middle stay; where
-  all of it fits, the nearest words of `before` and `after` are put around it as far as there is
-  room. With room for three more words than `said`, said "c d" between "a b" and "e f" reads
-  "a b c d e". Nothing in the texts acts as a marker or line break. Absent segments at the end of
-  the window keep their places, masked out.
+  What is missing (no title, no places, nothing said) is left out of the text. Text longer than the
+  budget is cut: the title to `title_tokens`, then each segment to an equal share of what is left,
+  where words of `said` are dropped before `heard` loses any. Of `said` the words nearest its middle
+  stay; where all of it fits, the nearest words of `before` and `after` are put around it as far as
+  there is room. With room for three more words than `said`, said "c d" between "a b" and "e f"
+  reads "a b c d e". Nothing in the texts acts as a marker or line break. Absent segments at the end
+  of the window keep their places, masked out.
 
   Raises:
     ValueError: no segment, or more than the window holds.
