@@ -24,9 +24,11 @@ _INSTRUCTION = "score importance."
 _TITLE, _HEARD, _SAID, _STOP = " title:", " heard:", " said:", "."
 _AT, _LASTS = " at:", " lasts:"
 _PLACE_LABELS = {"position": _AT, "length": _LASTS}  # by the field that asks for it
+_FULL, _EMPTY = "1", "0"  # cells of bars; a digit is a piece of its own in any of our tokenizers
+_CELLS_PER_DOUBLING = 2
 TEMPLATE = _INSTRUCTION + _TITLE + _STOP + _HEARD + _STOP + _SAID
 """The words of every prompt, for the corpus of a tokenizer that shall spell them in few pieces."""
-PLACE_TEMPLATE = f"{_AT} %{_STOP}{_LASTS} s{_STOP}"
+PLACE_TEMPLATE = f"{_AT} {_FULL}{_EMPTY}{_STOP}{_LASTS} {_FULL}{_EMPTY}{_STOP}"
 """The words that `position` and `length` add."""
 
 
@@ -52,8 +54,8 @@ class PromptConfig:
     segmentation: one of `SEGMENTATIONS`: every segment lasts `segment_s` ("fixed"), or they are
       those of the manifest ("given", its `edges_s`), or they end at the borders of shots ("shots")
       or at the change points of kernel temporal segmentation ("kts") and last `segment_s` at most.
-    position: tell where in the video each segment lies.
-    length: tell how long each segment lasts.
+    position: cells of a bar that shows where in the video each segment lies; 0 does not tell it.
+    length: cells of a bar that shows how long each segment lasts; 0 does not tell it.
   """
 
   window: int
@@ -66,8 +68,8 @@ class PromptConfig:
   score_tokens: tuple[str, ...]
   context_s: float = 0.0
   segmentation: str = "fixed"
-  position: bool = False
-  length: bool = False
+  position: int = 0
+  length: int = 0
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
@@ -79,10 +81,10 @@ class PromptConfig:
         if value not in SEGMENTATIONS:
           known = ", ".join(SEGMENTATIONS)
           raise InputError(f"prompt.segmentation: must be one of {known}, is {value!r}")
-      elif field.name in ("context_s", "frames_per_segment"):
+      elif field.name in ("context_s", "frames_per_segment", "position", "length"):
         if not 0 <= value < math.inf:
           raise InputError(f"prompt.{field.name}: must be 0 or more, is {value}")
-      elif field.type != "bool" and not value > 0:
+      elif not value > 0:
         raise InputError(f"prompt.{field.name}: must be above 0, is {value}")
 
   @property
@@ -159,8 +161,11 @@ def layout(
     I I I <loc0000> I I I <loc0001> <bos>score importance. title: Dogs.<loc0000> heard: ...\n _ _
           ^               ^
 
-  With `position` and `length` the words of a segment start with its place: those of 4 s in the
-  middle of a video with " at: 50 %. lasts: 4 s.".
+  With `position` and `length` the words of a segment start with its place, in bars: unlike those of
+  numbers, the tokens of near places are nearly the same, so that a small model learns from few
+  videos what changes slowly over time. As many cells of `position` are full as lie before the
+  middle of the segment, and two of `length` for every doubling of its length from 1 s on. With
+  bars of 4, a segment of 2 s in the middle starts " at: 1100. lasts: 1100.".
 
   What is missing (no title, no places, nothing said) is left out of the text. Text longer than the
   budget is cut: the title to `title_tokens`, then each segment to an equal share of what is left,
@@ -197,14 +202,17 @@ def layout(
 
 def prompt_digest(config: PromptConfig, tokenizer: Tokenizer) -> str:
   """Blake2b-16 hex over all that decides a prompt: every field, the template and the tokenizer."""
-  # A field that is off changes nothing, so that prompts keep the digest they had before it existed.
-  told = {name: label for name, label in _PLACE_LABELS.items() if getattr(config, name)}
-  fields = dataclasses.asdict(config)
-  content = {name: fields[name] for name in fields if name not in _PLACE_LABELS} | {
+  content = dataclasses.asdict(config) | {
     "layout_version": _LAYOUT_VERSION,
-    "template": [_INSTRUCTION, _TITLE, _HEARD, _SAID, _STOP, *told.values()],
+    "template": [_INSTRUCTION, _TITLE, _HEARD, _SAID, _STOP],
     "tokenizer_digest": tokenizer.digest,
   }
+  for name, label in _PLACE_LABELS.items():
+    # What is not told changes nothing, so that such prompts keep the digest they always had.
+    if content[name]:
+      content["template"] += [label, _FULL, _EMPTY, _CELLS_PER_DOUBLING]
+    else:
+      del content[name]
   encoded = json.dumps(content, sort_keys=True).encode()
   return hashlib.blake2b(encoded, digest_size=16).hexdigest()
 
@@ -268,13 +276,19 @@ def _text_ids(
 
 
 def _place_words(config: PromptConfig, place: Place) -> list[tuple[str, str]]:
-  """Labels and words that tell a place: [(" at:", "50 %"), (" lasts:", "4 s")]."""
-  middle_s, length_s = (place.start_s + place.end_s) / 2, place.end_s - place.start_s
-  words = {
-    "position": f"{min(int(100 * middle_s / place.video_s), 99):02} %",
-    "length": f"{max(round(length_s), 1)} s",
+  """Labels and bars that tell a place: [(" at:", "1100"), (" lasts:", "1000")]."""
+  doublings = math.log2(max(place.end_s - place.start_s, 1.0))
+  full = {
+    "position": config.position * (place.start_s + place.end_s) / 2 / place.video_s,
+    "length": _CELLS_PER_DOUBLING * doublings,
   }
-  return [(label, words[name]) for name, label in _PLACE_LABELS.items() if getattr(config, name)]
+  told = []
+  for name, label in _PLACE_LABELS.items():
+    num_cells = getattr(config, name)
+    num_full = min(math.floor(full[name] + 0.5), num_cells)
+    if num_cells:
+      told.append((label, _FULL * num_full + _EMPTY * (num_cells - num_full)))
+  return told
 
 
 def _clause(
