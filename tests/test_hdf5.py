@@ -46,6 +46,26 @@ def test_what_is_no_whole_file_is_told(path, share):
     pass
 
 
+def test_damage_that_only_reading_finds_is_told(path):
+  with (
+    pytest.raises(
+      InputError, match=r"a\.h5: damaged \(.*object 'y' doesn't exist.*\); get or write"
+    ),
+    hdf5.open_file(path) as file,
+  ):
+    file["group"]["y"]
+
+
+def test_a_name_that_is_no_text_is_told(path):
+  with h5py.File(path, "w") as file:
+    file.create_group("group").create_dataset(b"\xff", data=1)
+  with (
+    pytest.raises(InputError, match=r"a\.h5: group/b'\\xff': the name is not UTF-8"),
+    hdf5.open_file(path) as file,
+  ):
+    hdf5.names(path, file["group"])
+
+
 def test_numbers_sort_as_numbers():
   assert sorted(["video_10", "video_2", "a", "video_1"], key=hdf5.number_last) == [
     "a",

@@ -14,6 +14,7 @@ LAYERS = {
   "stopping": 0,
   "arrays": 1,
   "hdf5": 1,
+  "tvsum_tsv": 1,
   "sharding": 1,
   "media": 1,
   "segmentation": 1,
@@ -21,6 +22,7 @@ LAYERS = {
   "models": 2,
   "data": 2,
   "summary": 2,
+  "language": 2,
   "convert": 3,
   "training": 3,
   "inference": 3,
@@ -33,9 +35,19 @@ LAYERS = {
   "jobs": 9,
   "cli": 10,
 }
-PACKAGES = ("ops", "models", "data", "summary", "convert", "training", "inference", "jobs")
+PACKAGES = (
+  "ops",
+  "models",
+  "data",
+  "summary",
+  "language",
+  "convert",
+  "training",
+  "inference",
+  "jobs",
+)
 MODULES = sorted((ROOT / "vsumjax").rglob("*.py"))
-HOST_SIDE = ("data", "summary")
+HOST_SIDE = ("data", "summary", "language")
 
 
 def _part(module: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vsumjax import stopping
-from vsumjax.jobs import benchmark_commands, training_commands
+from vsumjax.jobs import benchmark_commands, evaluation_commands, training_commands
 from vsumjax.jobs.training_commands import add_config
 from vsumjax.types import InputError
 
@@ -58,7 +58,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     training_commands.add_train,
     training_commands.add_chain,
     training_commands.add_cache_teacher,
-    _add_evaluate,
+    evaluation_commands.add_evaluate,
     _add_summarize,
     _add_convert,
     _add_inspect,
@@ -124,35 +124,6 @@ def _prepare(args: argparse.Namespace) -> None:
     settings,
     run_tasks=run_tasks,
     max_failed_share=args.max_failed_share,
-  )
-
-
-def _add_evaluate(commands) -> argparse.ArgumentParser:
-  parser = commands.add_parser("evaluate", help="τ, ρ and F1 of every exit beside baselines")
-  parser.add_argument("--checkpoint", required=True, type=Path, help="workdir of the model")
-  parser.add_argument("--out", required=True, type=Path, help="folder of evaluation.json")
-  parser.add_argument("--manifest", default="", help="default: the one it was trained on")
-  parser.add_argument("--split", default="", help="default: the config's test split")
-  parser.add_argument(
-    "--without",
-    action="append",
-    default=[],
-    choices=("frames", "sound", "text"),
-    help="take an input away, as if the file had none; may be given again",
-  )
-  parser.set_defaults(run=_evaluate)
-  return parser
-
-
-def _evaluate(args: argparse.Namespace) -> None:
-  from vsumjax.jobs.evaluate import evaluate
-
-  evaluate(
-    args.checkpoint,
-    args.out,
-    manifest=args.manifest,
-    split=args.split,
-    without=frozenset(args.without),
   )
 
 

@@ -17,18 +17,34 @@ _AGAIN = "get or write the file again"
 
 @contextlib.contextmanager
 def open_file(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
-  """Opens an HDF5 file. Raises InputError if it is none or is cut off."""
+  """Opens an HDF5 file.
+
+  Raises:
+    InputError: it is none or is cut off, or what the body reads of it is damaged.
+  """
   try:
     file = h5py.File(path, "r")
   except OSError as error:
     raise InputError(f"{path}: not an HDF5 file, or a cut one ({error}); {_AGAIN}") from None
   with file:
-    yield file
+    try:
+      yield file
+    except (OSError, RuntimeError, KeyError) as error:  # as h5py tells damage, anywhere
+      raise InputError(f"{path}: damaged ({error}); {_AGAIN}") from None
 
 
 def place(path: str | os.PathLike[str], group: h5py.Group, key: str) -> str:
   """File and key, as errors name them."""
   return f"{path}: {group.name.strip('/')}/{key}".replace(": /", ": ")
+
+
+def names(path: str | os.PathLike[str], group: h5py.Group) -> list[str]:
+  """What lies in a group, video_2 before video_10. Raises InputError if a name is no text."""
+  found = list(group)
+  for name in found:
+    if not isinstance(name, str):
+      raise InputError(f"{place(path, group, repr(name))}: the name is not UTF-8; {_AGAIN}")
+  return sorted(found, key=number_last)
 
 
 def read(path: str | os.PathLike[str], group: h5py.Group, key: str) -> Any:
@@ -40,7 +56,7 @@ def read(path: str | os.PathLike[str], group: h5py.Group, key: str) -> Any:
       return node[()]
   except KeyError:
     raise InputError(f"{where}: there is no such key; {_AGAIN}") from None
-  except (OSError, RuntimeError) as error:
+  except (OSError, RuntimeError, TypeError, ValueError) as error:  # damage, of the type too
     raise InputError(f"{where}: cannot be read ({error}); {_AGAIN}") from None
   raise InputError(f"{where}: is a group, expected an array; {_AGAIN}")
 

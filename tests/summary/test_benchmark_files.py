@@ -166,6 +166,35 @@ def test_another_file_completes_the_videos(path, tmp_path):
     np.testing.assert_array_equal(video.gtscore_P, own.astype(np.float64))
 
 
+def test_tvsums_levels_as_text_complete_the_videos(path, tmp_path):
+  keys = eccv16_video()
+  write(path, video_1=keys, video_2=keys | {"title": "Second"})
+  levels_AF = np.random.default_rng(0).integers(1, 6, (4, 50))
+  annotations = tmp_path / "ydata-tvsum50-anno.tsv"
+
+  def save(levels_AF):
+    rows = [",".join(map(str, row)) for row in levels_AF]
+    names = ("AwmHb44_ouw", "AwmHb44_ouw", "98MoyGZKHXc", "98MoyGZKHXc")
+    lines = [f"{name}\tVT\t{row}\n" for name, row in zip(names, rows, strict=True)]
+    annotations.write_text("".join(lines))
+
+  save(levels_AF)
+  first, second = load_benchmark(path, annotations=annotations)
+  assert (first.names, second.names) == (("AwmHb44_ouw",), ("98MoyGZKHXc",))
+  assert (first.category, first.fps, second.title) == ("VT", 0.0, "Second")
+  np.testing.assert_array_equal(first.picks_P, keys["picks"])
+  np.testing.assert_array_equal(first.levels_AF, levels_AF[:2])
+  np.testing.assert_array_equal(second.levels_AF, levels_AF[2:])
+  save(levels_AF[:, 1:])
+  with pytest.raises(InputError, match=r"anno\.tsv: video_1: n_frames: has 49 frames, but .* 50;"):
+    load_benchmark(path, annotations=annotations)
+  save(levels_AF + 0.5)
+  with pytest.raises(InputError, match=r"anno\.tsv: video 'AwmHb44_ouw': levels: holds \d\.5"):
+    load_benchmark(path, annotations=annotations)
+  with pytest.raises(InputError, match=r"nowhere: cannot be read"):
+    load_benchmark(path, annotations=tmp_path / "nowhere")
+
+
 def test_scores_at_other_picks_are_not_taken_over(path, tmp_path):
   keys = eccv16_video()
   write(path, video_1=keys | {"gtscore": None})
@@ -264,4 +293,5 @@ def test_tvsum_is_read(shared, segments):
 
 def test_tvsum_without_canonical_segments_says_what_there_is(shared):
   with pytest.raises(InputError, match=r"no video has the segments 'change_points'; name one of"):
-    load_benchmark(shared / "tvsum.h5")
+    load_benchmark(shared / "tvsum.h5", segments="change_points")
+  assert load_benchmark(shared / "tvsum.h5")[0].segments_K2 is None

@@ -98,9 +98,8 @@ def test_true_folds_test_all_once_and_spread_categories(data):
 def test_true_folds_stay_as_they_are():
   """Figures of different versions are only comparable while this holds."""
   split = true_folds(make_videos(10))
-  assert [fold.test for fold in split.folds] == [
-    ids(*numbers) for numbers in [(7, 8), (4, 10), (1, 9), (3, 6), (2, 5)]
-  ]
+  tests = [(7, 8), (4, 10), (1, 9), (3, 6), (2, 5)]
+  assert [fold.test for fold in split.folds] == [ids(*numbers) for numbers in tests]
 
 
 def test_another_seed_makes_other_folds():
@@ -207,6 +206,8 @@ def test_one_fold_with_a_validation_part_is_read(tmp_path, keys):
     ('[{"train": [1], "test": []}]', "", "fold 0: train: must be a list of names"),
     ('{"a": [], "b": []}', "", "has several splits; name one of its own: a, b"),
     ('{"a": {"b": []}}', "b", "has no split 'b'; name one of its own: a/b"),
+    ("[]", "", "holds no fold"),
+    ('{"a": [], "b": [1]}', "a", "split 'a': holds no fold"),
     ("[]", "b", "has no split 'b'; name one of its own: one without a name"),
     (
       json.dumps([OURS[0], {"train": ids(1), "test": ids(*range(7, 15))}]),

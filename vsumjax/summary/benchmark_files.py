@@ -5,21 +5,25 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import pathlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import h5py
 import numpy as np
 
-from vsumjax import arrays, hdf5
+from vsumjax import arrays, hdf5, tvsum_tsv
 from vsumjax.summary.benchmark import AnnotatedVideo
 from vsumjax.types import InputError
+
+_CHANGE_POINTS = "change_points"
 
 Array = np.ndarray
 Path = str | os.PathLike[str]
 
 
 def load_benchmark(
-  path: Path, *, segments: str = "change_points", annotations: Path | None = None
+  path: Path, *, segments: str | None = None, annotations: Path | None = None
 ) -> tuple[AnnotatedVideo, ...]:
   """The videos of a benchmark, video_2 before video_10.
 
@@ -43,8 +47,9 @@ def load_benchmark(
   Args:
     path: the file, e.g. `eccv16_dataset_tvsum_google_pool5.h5` or `mr_hisum.h5`.
     segments: the key of the segments in a video's group, "kts/googlenet" one in a group of it;
-      "" for none.
-    annotations: another such file, of the same videos, for what `path` does not have. TVSum's usual
+      "" for none. By default `change_points`, if there are any.
+    annotations: another such file, of the same videos, for what `path` does not have; or TVSum's
+      `ydata-tvsum50-anno.tsv`, whose videos are video_1, video_2, ... as they come. TVSum's usual
       file has the canonical segments, but no levels.
 
   Raises:
@@ -52,9 +57,10 @@ def load_benchmark(
       wrong; `segments` that no video has; a video that `annotations` lacks, or has with another
       number of frames. The message names file, video and key.
   """
-  videos = _load_file(path, segments)
+  key = _CHANGE_POINTS if segments is None else segments
+  videos = _load_file(path, key)
   if annotations is not None:
-    others = {video.id: video for video in _load_file(annotations, segments)}
+    others = {video.id: video for video in _load_annotations(annotations, key)}
     for video in videos:
       if video.id not in others:
         raise InputError(f"{annotations}: has no {video.id}, which {path} has")
@@ -66,10 +72,31 @@ def load_benchmark(
 
 def _load_file(path: Path, segments: str) -> tuple[AnnotatedVideo, ...]:
   with hdf5.open_file(path) as file:
-    if not len(file):
+    keys = hdf5.names(path, file)
+    if not keys:
       raise InputError(f"{path}: holds no video; get the file again")
-    keys = sorted(file, key=hdf5.number_last)
     return tuple(_load_video(path, file, key, segments) for key in keys)
+
+
+def _load_annotations(path: Path, segments: str) -> Iterable[AnnotatedVideo]:
+  if h5py.is_hdf5(path):
+    return _load_file(path, segments)
+  return _load_tsv(pathlib.Path(path))
+
+
+def _load_tsv(path: pathlib.Path) -> Iterator[AnnotatedVideo]:
+  levels = tvsum_tsv.read_levels(path)
+  for number, (name, (category, levels_AF)) in enumerate(levels.items(), start=1):
+    where = f"{path}: video {name!r}: levels"
+    yield AnnotatedVideo(
+      id=f"video_{number}",
+      num_frames=levels_AF.shape[1],
+      picks_P=np.arange(levels_AF.shape[1]),
+      fps=0.0,
+      names=(name,),
+      levels_AF=arrays.whole_numbers(where, levels_AF, 0, 255),
+      category=category,
+    )
 
 
 def _load_video(path: Path, file: h5py.File, key: str, segments: str) -> AnnotatedVideo:
@@ -129,7 +156,7 @@ def _refuse_segments(path: Path, segments: str) -> None:
       found.append(key)
 
   with hdf5.open_file(path) as file:
-    file[min(file, key=hdf5.number_last)].visititems(look)
+    file[hdf5.names(path, file)[0]].visititems(look)
   instead = f"name one of {', '.join(found)}, or '' for none" if found else "name '' for none"
   raise InputError(f"{path}: no video has the segments {segments!r}; {instead}")
 

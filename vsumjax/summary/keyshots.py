@@ -7,17 +7,22 @@ CA-SUM, CSTA and others, which differ in what "15 % of the video" is.
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable
 
 import numpy as np
 
 from vsumjax.summary.benchmark import AnnotatedVideo
 from vsumjax.summary.select import knapsack
+from vsumjax.types import InputError
 
 Array = np.ndarray
 Budget = Callable[[AnnotatedVideo], int]  # frames that a summary may have
 
 SHARE = 0.15
+_DIGITS = 12
+_RECENT = 256  # videos of which results are kept for other protocols
 
 
 def budget_of_segments(video: AnnotatedVideo) -> int:
@@ -30,7 +35,7 @@ def budget_of_frames(video: AnnotatedVideo) -> int:
   return int(video.num_frames * SHARE)
 
 
-def make_summary(video: AnnotatedVideo, score_F: Array, budget: Budget) -> Array:
+def make_summary(video: AnnotatedVideo, score_F: Array, budget: int) -> Array:
   """The summary that scores of the frames lead to.
 
   Of equally good sets of segments the one with the earlier segments is taken, as by `knapsack`.
@@ -39,15 +44,20 @@ def make_summary(video: AnnotatedVideo, score_F: Array, budget: Budget) -> Array
   Args:
     video: with segments.
     score_F: real[F].
-    budget: one of the above.
+    budget: frames it may have.
 
   Returns:
     bool[F].
+
+  Raises:
+    InputError: a score is not finite.
   """
+  if not np.isfinite(score_F).all():
+    raise InputError(f"{video.id}: a score is NaN or infinite")
   segments_K2 = video.segments_K2
   mean_K = segment_means(score_F, segments_K2, overlap=int(video.ends_overlap))
   length_K = segments_K2[:, 1] - segments_K2[:, 0] + 1
-  kept_K = knapsack(mean_K, length_K, budget(video))
+  kept_K = knapsack(mean_K, length_K, budget)
   summary_F = np.zeros(video.num_frames, bool)
   for first, last in segments_K2[kept_K]:
     summary_F[first : last + 1] = True
@@ -57,17 +67,19 @@ def make_summary(video: AnnotatedVideo, score_F: Array, budget: Budget) -> Array
 def segment_means(score_F: Array, segments_K2: Array, overlap: int = 0) -> Array:
   """f64[K], means over the frames first .. last + `overlap` of each segment.
 
-  A segment of equal scores has exactly that mean, whatever its length, so that its ties stay ties.
+  Rounded to 12 digits: what is equal but for the order of additions is a tie.
   """
   score_F = np.asarray(score_F, np.float64)
   first_K = segments_K2[:, 0]
   length_K = np.minimum(segments_K2[:, 1] + 1 + overlap, len(score_F)) - first_K
   start_K = np.cumsum(length_K) - length_K  # of each segment where all stand one behind the other
   frame_S = np.arange(length_K.sum()) + np.repeat(first_K - start_K, length_K)
-  above_first_S = score_F[frame_S] - np.repeat(score_F[first_K], length_K)
-  return score_F[first_K] + np.add.reduceat(above_first_S, start_K) / length_K
+  mean_K = np.add.reduceat(score_F[frame_S], start_K) / length_K
+  largest = np.abs(mean_K).max()
+  return np.round(mean_K, _DIGITS - math.ceil(math.log10(largest))) if largest > 0 else mean_K
 
 
+@functools.lru_cache(maxsize=_RECENT)
 def evenly_spaced(video: AnnotatedVideo) -> Array:
   """bool[F]: segments spread evenly over the video, as many as fit both budgets.
 
@@ -77,14 +89,15 @@ def evenly_spaced(video: AnnotatedVideo) -> Array:
   first_K, stop_K = video.segments_K2[:, 0], video.segments_K2[:, 1] + 1
   length_K = stop_K - first_K
   allowed = min(budget_of_segments(video), budget_of_frames(video))
-  best = np.zeros(len(first_K), bool)
-  for num in range(1, len(first_K) + 1):
+  most = np.count_nonzero(np.cumsum(np.sort(length_K)) <= allowed)
+  chosen = np.zeros(0, np.int64)
+  for num in range(most, 0, -1):
     middle_n = (np.arange(num) + 0.5) * stop_K[-1] / num
-    chosen = np.unique(np.searchsorted(stop_K, middle_n, side="right"))
-    if length_K[chosen].sum() <= allowed:
-      best[:] = False
-      best[chosen] = True
+    candidate = np.unique(np.searchsorted(stop_K, middle_n, side="right"))
+    if length_K[candidate].sum() <= allowed:
+      chosen = candidate
+      break
   summary_F = np.zeros(video.num_frames, bool)
-  for first, stop in zip(first_K[best], stop_K[best], strict=True):
+  for first, stop in zip(first_K[chosen], stop_K[chosen], strict=True):
     summary_F[first:stop] = True
   return summary_F

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from vsumjax.summary import context, keyshots, protocols
+from vsumjax.summary import comparisons, context, keyshots, protocols
 from vsumjax.summary.benchmark import AnnotatedVideo
 from vsumjax.summary.context import CEILING, CENTRE, HUMAN, RANDOM
 from vsumjax.summary.predictions import Prediction
@@ -36,9 +36,9 @@ UNIFORM_SEGMENTS = protocols.Protocol(
   ),
   used_by="this library, in training",
   needs=("levels_AF",),
-  compare=functools.partial(protocols.rank_levels_and_keyshots, budget=_budget),
+  compare=functools.partial(comparisons.rank_levels_and_keyshots, budget=_budget),
   measures=tuple(protocols.Measure(name, name, "mean") for name in ("tau", "rho", "F1")),
-  prepare=functools.partial(protocols.with_summaries, budget=_budget),
+  prepare=functools.partial(comparisons.with_summaries, budget=_budget),
 )
 
 

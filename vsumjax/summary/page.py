@@ -9,9 +9,8 @@ import os
 import urllib.parse
 from pathlib import Path
 
-import jinja2
-
 from vsumjax.files import write_atomically
+from vsumjax.summary import templates
 from vsumjax.summary.scores import Summary, clock
 from vsumjax.summary.storyboard import score_range
 
@@ -53,18 +52,12 @@ def save_page(
     video_path: the rendered summary; embedded, or linked by its path relative to the page if large.
     storyboard_path: the PNG; embedded.
   """
-  environment = jinja2.Environment(
-    loader=jinja2.FileSystemLoader(Path(__file__).parent),
-    autoescape=True,
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-  )
   is_embedded = Path(video_path).stat().st_size <= MAX_EMBEDDED_BYTES
   low, high = score_range(summary.scores.score)
   write_atomically(
     path,
-    environment.get_template("page.html").render(
+    templates.render(
+      "page.html",
       summary=summary,
       duration=clock(summary.duration_s),
       length=clock(summary.length_s),

@@ -13,20 +13,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from vsumjax.summary import highlights, keyshots, metrics
-from vsumjax.summary.benchmark import AnnotatedVideo, uniform_segments
+from vsumjax.summary import comparisons, highlights, keyshots
+from vsumjax.summary.benchmark import AnnotatedVideo
 from vsumjax.summary.predictions import Prediction
 from vsumjax.types import InputError
 
 Array = np.ndarray
-Values = dict[str, Array]  # by measure, one value for each annotator a prediction is compared with
-
-UNIFORM_S = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +59,7 @@ class Protocol:
   description: str
   used_by: str
   needs: tuple[str, ...]
-  compare: Callable[[AnnotatedVideo, Prediction], Values]
+  compare: Callable[[AnnotatedVideo, Prediction], comparisons.Values]
   measures: tuple[Measure, ...]
   prepare: Callable[[AnnotatedVideo], AnnotatedVideo] = lambda video: video
   ranks_scores: bool = False
@@ -105,27 +101,43 @@ def evaluate(
   protocol: Protocol,
   name: str,
 ) -> Result:
+  """Measures one predictor under one protocol; see `evaluate_all`."""
+  return evaluate_all(videos, predictions, (protocol,), name)[0]
+
+
+def evaluate_all(
+  videos: Sequence[AnnotatedVideo],
+  predictions: Mapping[str, Prediction],
+  chosen: Sequence[Protocol],
+  name: str,
+) -> tuple[Result, ...]:
   """Measures one predictor.
 
   Args:
     videos: to measure on.
     predictions: by video id; those of other videos are passed over.
-    protocol: the convention.
+    chosen: the protocols, in the order of the results.
     name: of the predictor.
 
   Raises:
-    InputError: no video, a video without a prediction, or without a field the protocol needs.
+    InputError: no video, a video without a prediction, or without a field a protocol needs.
   """
-  check(videos, protocol)
-  values = {}
+  for protocol in chosen:
+    check(videos, protocol)
+  values: list[dict[str, dict[str, float]]] = [
+    {m.name: {} for m in protocol.measures} for protocol in chosen
+  ]
+  # Video by video, since protocols share much of the work on one.
   for video in videos:
     if video.id not in predictions:
       raise InputError(f"{video.id}: has no predicted scores")
-    values[video.id] = measure(protocol.prepare(video), predictions[video.id], protocol)
-  return Result(
-    name,
-    protocol.name,
-    {m.name: {id: of[m.name] for id, of in values.items()} for m in protocol.measures},
+    for protocol, by_measure in zip(chosen, values, strict=True):
+      measured = measure(protocol.prepare(video), predictions[video.id], protocol)
+      for measure_name, value in measured.items():
+        by_measure[measure_name][video.id] = value
+  return tuple(
+    Result(name, protocol.name, by_measure)
+    for protocol, by_measure in zip(chosen, values, strict=True)
   )
 
 
@@ -154,137 +166,16 @@ FIELDS = {
   "summary_AF": "summaries of annotators (user_summary)",
   "levels_AF|summary_AF": "levels or summaries of annotators (user_anno, user_summary)",
   "gtscore_P": "gtscore",
+  "fps": "frames a second (fps)",
   "levels_AF|summary_AF|gtscore_P": "levels, summaries or gtscore",
   "segments_K2": "segments (change_points, or the key that --segments names)",
 }
 
 
 def _given(video: AnnotatedVideo, need: str) -> list[bool]:
+  if need == "fps":
+    return [video.fps > 0]
   return [getattr(video, field) is not None for field in need.split("|")]
-
-
-def consensus(video: AnnotatedVideo) -> Array:
-  """f64[F]: what all annotators together say of each frame, from the best that is known of them."""
-  if video.levels_AF is not None:
-    return video.levels_AF.mean(axis=0)
-  if video.summary_AF is not None:
-    return video.summary_AF.mean(axis=0)
-  pick_F = np.searchsorted(video.picks_P, np.arange(video.num_frames), side="right") - 1
-  return video.gtscore_P[pick_F]
-
-
-# --- rankings
-
-
-def _correlate(score: Array, reference: Array) -> Values:
-  return {
-    "tau": np.atleast_1d(metrics.kendall_tau(score, reference)),
-    "rho": np.atleast_1d(metrics.spearman_rho(score, reference)),
-  }
-
-
-def _rank_levels(video: AnnotatedVideo, prediction: Prediction) -> Values:
-  return _correlate(prediction.score_P, video.levels_AF[:, video.picks_P])
-
-
-def _rank_gtscore(video: AnnotatedVideo, prediction: Prediction) -> Values:
-  return _correlate(prediction.score_P, video.gtscore_P)
-
-
-def _rank_summary(
-  video: AnnotatedVideo, prediction: Prediction, *, budget: keyshots.Budget
-) -> Values:
-  summary_F = _summary(video, prediction, budget)
-  return _correlate(summary_F, video.summary_AF.mean(axis=0))
-
-
-# --- summaries
-
-
-def _summary(video: AnnotatedVideo, prediction: Prediction, budget: keyshots.Budget) -> Array:
-  if prediction.summary_F is not None:
-    return prediction.summary_F
-  return keyshots.make_summary(video, prediction.score_F, budget)
-
-
-def rank_levels_and_keyshots(
-  video: AnnotatedVideo, prediction: Prediction, *, budget: keyshots.Budget
-) -> Values:
-  """tau, rho and F1, each with every annotator's own."""
-  return _rank_levels(video, prediction) | _keyshot_f1(video, prediction, budget=budget)
-
-
-def _keyshot_f1(
-  video: AnnotatedVideo, prediction: Prediction, *, budget: keyshots.Budget
-) -> Values:
-  return {"F1": summary_f1(_summary(video, prediction, budget), video.summary_AF)}
-
-
-def summary_f1(summary_F: Array, summary_AF: Array) -> Array:
-  """f64[A]: harmonic mean of precision and recall of the frames, 0 where both are empty."""
-  overlap_A = np.count_nonzero(summary_AF[:, summary_F], axis=1)
-  total_A = np.count_nonzero(summary_AF, axis=1) + np.count_nonzero(summary_F)
-  return np.divide(2.0 * overlap_A, total_A, out=np.zeros(len(overlap_A)), where=total_A > 0)
-
-
-def with_summaries(video: AnnotatedVideo, *, budget: keyshots.Budget) -> AnnotatedVideo:
-  """Annotators' own summaries, where only their levels are known: made as predictions' are."""
-  if video.summary_AF is not None:
-    return video
-  return _with_own_summaries(video, budget(video))
-
-
-@functools.lru_cache(maxsize=128)
-def _with_own_summaries(video: AnnotatedVideo, budget: int) -> AnnotatedVideo:
-  summaries = [keyshots.make_summary(video, row_F, lambda _: budget) for row_F in video.levels_AF]
-  return dataclasses.replace(video, summary_AF=np.stack(summaries))
-
-
-def _with_uniform_segments(video: AnnotatedVideo) -> AnnotatedVideo:
-  length = max(1, round(UNIFORM_S * video.fps))
-  video = dataclasses.replace(
-    video, segments_K2=uniform_segments(video.num_frames, length), ends_overlap=False
-  )
-  if video.levels_AF is not None:
-    video = dataclasses.replace(video, summary_AF=None)
-  return with_summaries(video, budget=keyshots.budget_of_segments)
-
-
-def _mrhisum(video: AnnotatedVideo, prediction: Prediction) -> Values:
-  budget = keyshots.budget_of_frames
-  return _keyshot_f1(video, prediction, budget=budget) | _rank_summary(
-    video, prediction, budget=budget
-  )
-
-
-# --- highlights
-
-
-def _second_means(video: AnnotatedVideo, score_F: Array) -> Array:
-  """f64[seconds]: mean over the frames that begin in each second of the video."""
-  second_F = (np.arange(video.num_frames) / video.fps).astype(np.int64)
-  first = np.unique(second_F, return_index=True)[1]
-  last = np.append(first[1:], video.num_frames) - 1
-  return keyshots.segment_means(score_F, np.stack([first, last], axis=1))
-
-
-def _keep_drop(video: AnnotatedVideo, prediction: Prediction) -> Values:
-  kept, reference = (
-    highlights.best(_second_means(video, score_F), math.ceil)
-    for score_F in (prediction.score_F, consensus(video))
-  )
-  return {"F1": summary_f1(kept, reference[None])}
-
-
-def _mean_precision(
-  video: AnnotatedVideo, prediction: Prediction, *, variant: highlights.Variant
-) -> Values:
-  return {
-    f"mAP{share}": np.array(
-      [highlights.average_precision(prediction.score_P, video.gtscore_P, share / 100, variant)]
-    )
-    for share in (50, 15)
-  }
 
 
 _CORRELATIONS = (Measure("tau", "tau"), Measure("rho", "rho"))
@@ -299,9 +190,9 @@ def _keyshot_protocol(name: str, budget: keyshots.Budget, length: str, used_by: 
     " annotators, SumMe's the best of them.",
     used_by,
     ("segments_K2", "levels_AF|summary_AF"),
-    functools.partial(_keyshot_f1, budget=budget),
+    functools.partial(comparisons.keyshot_f1, budget=budget),
     _F1,
-    functools.partial(with_summaries, budget=budget),
+    functools.partial(comparisons.with_summaries, budget=budget),
   )
 
 
@@ -312,7 +203,7 @@ PROTOCOLS: tuple[Protocol, ...] = (
     " annotator's levels there.",
     "CA-SUM, CSTA, LLMVS, SummDiff on TVSum; Otani et al. 2019 with all frames",
     ("levels_AF",),
-    _rank_levels,
+    comparisons.rank_levels,
     (Measure("tau", "tau", "mean"), Measure("rho", "rho", "mean")),
     ranks_scores=True,
   ),
@@ -323,9 +214,9 @@ PROTOCOLS: tuple[Protocol, ...] = (
     " summaries: segments and knapsack are measured too.",
     "CSTA, LLMVS, SummDiff on SumMe",
     ("segments_K2", "levels_AF|summary_AF"),
-    functools.partial(_rank_summary, budget=keyshots.budget_of_segments),
+    functools.partial(comparisons.rank_summary, budget=keyshots.budget_of_segments),
     _CORRELATIONS,
-    functools.partial(with_summaries, budget=keyshots.budget_of_segments),
+    functools.partial(comparisons.with_summaries, budget=keyshots.budget_of_segments),
   ),
   _keyshot_protocol(
     "keyshot-f1",
@@ -344,10 +235,10 @@ PROTOCOLS: tuple[Protocol, ...] = (
     "As keyshot-f1 with segments of 2 seconds, which no segmentation helps. Annotators' summaries"
     " are made of the same segments where their levels are known.",
     "Otani et al. 2019 (as one of their segmentations)",
-    ("levels_AF|summary_AF",),
-    functools.partial(_keyshot_f1, budget=keyshots.budget_of_segments),
+    ("levels_AF|summary_AF", "fps"),
+    functools.partial(comparisons.keyshot_f1, budget=keyshots.budget_of_segments),
     _F1,
-    _with_uniform_segments,
+    comparisons.with_uniform_segments,
   ),
   Protocol(
     "mrhisum",
@@ -355,7 +246,7 @@ PROTOCOLS: tuple[Protocol, ...] = (
     " binary summary with the mean of the reference summaries.",
     "MR.HiSum",
     ("segments_K2", "summary_AF"),
-    _mrhisum,
+    comparisons.mrhisum,
     (Measure("F1", "F1", "mean"), *_CORRELATIONS),
   ),
   Protocol(
@@ -363,7 +254,7 @@ PROTOCOLS: tuple[Protocol, ...] = (
     "Kendall's tau-b and Spearman's rho of raw scores with gtscore.",
     "TripleSumm; SummDiff on Mr.HiSum",
     ("gtscore_P",),
-    _rank_gtscore,
+    comparisons.rank_gtscore,
     _CORRELATIONS,
     ranks_scores=True,
   ),
@@ -373,7 +264,7 @@ PROTOCOLS: tuple[Protocol, ...] = (
     " of the clips by gtscore, rounded down; a shorter last clip has the mean of what it has.",
     "MR.HiSum, SummDiff on Mr.HiSum",
     ("gtscore_P",),
-    functools.partial(_mean_precision, variant=highlights.MRHISUM),
+    functools.partial(comparisons.mean_precision, variant=highlights.MRHISUM),
     (Measure("mAP50", "mAP50"), Measure("mAP15", "mAP15")),
   ),
   Protocol(
@@ -381,7 +272,7 @@ PROTOCOLS: tuple[Protocol, ...] = (
     "As mrhisum-map, but rounded up, and the last clip is filled up with zeros.",
     "TripleSumm",
     ("gtscore_P",),
-    functools.partial(_mean_precision, variant=highlights.TRIPLESUMM),
+    functools.partial(comparisons.mean_precision, variant=highlights.TRIPLESUMM),
     (Measure("mAP50", "mAP50"), Measure("mAP15", "mAP15")),
   ),
   Protocol(
@@ -389,8 +280,8 @@ PROTOCOLS: tuple[Protocol, ...] = (
     "F1 of the kept seconds, the best 15 % by mean score, rounded up, with the best 15 % by the"
     " mean of the annotators: one label a second, no segments, no knapsack.",
     "our reading of DEEVISum, whose code keeps seconds in this way and holds no F1",
-    ("levels_AF|summary_AF|gtscore_P",),
-    _keep_drop,
+    ("levels_AF|summary_AF|gtscore_P", "fps"),
+    comparisons.keep_drop,
     (Measure("F1", "F1"),),
   ),
 )

@@ -101,12 +101,16 @@ def make_table(report: Report) -> rich.table.Table:
     for name in context.DESCRIPTIONS
     if any(row.predictor == name for part in report.parts for row in part.context)
   ]
-  table = rich.table.Table(title=report.title, box=rich.box.SIMPLE_HEAD, title_justify="left")
-  table.add_column("protocol")
-  table.add_column("measure")
+  with_interval = {
+    row.predictor for part in report.parts for row in (part.result, *part.context) if row.interval
+  }
+  table = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1))
+  table.add_column("protocol", no_wrap=True)
+  table.add_column("measure", no_wrap=True)
   predictor = report.parts[0].result.predictor if report.parts else ""
   for name in (predictor, "of ceiling", *names):
-    table.add_column(name, justify="right")
+    # Means with an interval stay on one line.
+    table.add_column(name, justify="right", min_width=13 if name in with_interval else 7)
   for part in report.parts:
     rows = {row.predictor: row for row in part.context}
     for i, measure in enumerate(part.result.by_video):
@@ -115,13 +119,10 @@ def make_table(report: Report) -> rich.table.Table:
         "" if i else part.protocol.name,
         measure,
         show(part.result, measure),
-        "" if math.isnan(share) else f"{share:.0%}",
+        "" if math.isnan(share) else f"{share + 0.0:.0%}",
         *(show(rows[name], measure) if name in rows else "" for name in names),
       )
     table.add_section()
-  lines = [f"{name}: left out: {why}" for name, why in report.skipped.items()]
-  table.caption = "\n".join((*lines, *report.notes)) or None
-  table.caption_justify = "left"
   return table
 
 
@@ -130,7 +131,7 @@ def show(result: Result, measure: str) -> str:
   if measure not in result.by_video:
     return ""
   factor, digits = (1, 3) if measure in _CORRELATIONS else (100, 1)
-  text = f"{factor * result.mean(measure):.{digits}f}"
+  text = f"{round(factor * result.mean(measure), digits) + 0.0:.{digits}f}"  # no -0.000
   if measure in result.interval:
     low, high = result.interval[measure]
     text += f" ± {factor * (high - low) / 2:.{digits}f}"

@@ -163,7 +163,7 @@ def _save_npz(path: pathlib.Path, scores: Mapping[str, Mapping[str, Array]]) -> 
 
 def _save_hdf5(path: pathlib.Path, unit: str, scores: Mapping[str, Mapping[str, Array]]) -> None:
   with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-    file.attrs["unit"] = unit
+    file.attrs["unit"] = np.bytes_(unit)
     for name, keys in scores.items():
       for key, array in keys.items():
         file[f"{name}/{key}"] = array

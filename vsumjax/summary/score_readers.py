@@ -6,6 +6,7 @@ import dataclasses
 import json
 import pathlib
 import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,16 @@ Array = np.ndarray
 
 SCHEMA = 1
 PICKS, FRAMES, SPANS = UNITS = ("picks", "frames", "spans")
+# What zipfile and NumPy raise on damaged bytes.
+_NPZ_ERRORS = (
+  OSError,
+  ValueError,
+  EOFError,
+  KeyError,
+  RuntimeError,
+  zipfile.BadZipFile,
+  zlib.error,
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -166,24 +177,25 @@ def _summary_entry(path: pathlib.Path, content: dict[str, Any]) -> Entry:
 
 def _read_npz(path: pathlib.Path) -> Iterator[Entry]:
   try:
-    with np.load(path, allow_pickle=False) as file:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
       for name in file.files:
         yield Entry(name, file[name])
-  except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+  except _NPZ_ERRORS as error:
     reason = " ".join(str(error).split())
     raise InputError(f"{path}: cannot be read as .npz ({reason}); write it again") from None
 
 
 def _read_hdf5(path: pathlib.Path) -> Iterator[Entry]:
   with hdf5.open_file(path) as file:
-    unit = str(file.attrs.get("unit", ""))
+    unit = file.attrs.get("unit", "")
+    unit = unit.decode(errors="replace") if isinstance(unit, bytes) else str(unit)
     if unit not in ("", *UNITS):
       raise InputError(f"{path}: attribute unit: must be one of {', '.join(UNITS)}, is {unit!r}")
-    for name, node in file.items():
-      if isinstance(node, h5py.Group):
-        yield from _read_group(path, node, unit)
+    for name in hdf5.names(path, file):
+      if isinstance(file[name], h5py.Group):
+        yield from _read_group(path, file[name], unit)
       else:
-        yield Entry(name, hdf5.read(path, file, name), unit)
+        yield Entry(name, np.asarray(hdf5.read(path, file, name)), unit)
 
 
 def _read_group(path: pathlib.Path, group: h5py.Group, unit: str) -> Iterator[Entry]:
@@ -191,7 +203,7 @@ def _read_group(path: pathlib.Path, group: h5py.Group, unit: str) -> Iterator[En
   name = group.name.strip("/")
   key = next((key for key in ("score", "importance_scores") if key in group), None)
   if key is None:
-    nodes = list(group.values())
+    nodes = [group[name] for name in hdf5.names(path, group)]
     if not nodes or not all(isinstance(node, h5py.Group) for node in nodes):
       raise InputError(f"{path}: {name}: has neither score nor importance_scores")
     for node in nodes:
@@ -200,12 +212,12 @@ def _read_group(path: pathlib.Path, group: h5py.Group, unit: str) -> Iterator[En
 
   def optional(*keys: str) -> Any:
     found = next((key for key in keys if key in group), None)
-    return None if found is None else hdf5.read(path, group, found)
+    return None if found is None else np.asarray(hdf5.read(path, group, found))
 
   fscore = optional("fscore", "fm")
   yield Entry(
     name,
-    hdf5.read(path, group, key),
+    np.asarray(hdf5.read(path, group, key)),
     unit,
     optional("span_s"),
     optional("machine_summary"),

@@ -162,6 +162,8 @@ def load_splits(
       folds.append(_fold(fold, names))
     except InputError as error:
       raise InputError(f"{path}: fold {number}: {error}") from None
+  if not folds:
+    raise InputError(f"{path}: {f'split {name!r}: ' if name else ''}holds no fold")
   return Split(name or path.stem, tuple(folds))
 
 

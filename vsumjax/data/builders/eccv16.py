@@ -85,7 +85,7 @@ class Eccv16(base.AnnotationBuilder):
       raise InputError(f"{folder}: holds no eccv16_dataset_{name}_*.h5; {_INSTRUCTIONS}")
     authors = _authors_videos(folder, name)
     with hdf5.open_file(path) as file:
-      keys = sorted(file, key=hdf5.number_last)
+      keys = hdf5.names(path, file)
       if not keys:
         raise InputError(f"{path}: holds no video; get the file again")
       for key in keys:

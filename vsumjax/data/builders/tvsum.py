@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from vsumjax import arrays, hdf5
+from vsumjax import arrays, hdf5, tvsum_tsv
 from vsumjax.data.builders import base, matlab
 from vsumjax.types import InputError
 
@@ -126,15 +126,14 @@ def _example(
 
 def _from_tsv(anno: pathlib.Path, info: pathlib.Path) -> Iterator[dict[str, Any]]:
   about = _read_info(info)
-  for video_id, rows in _read_annotations(anno).items():
+  for video_id, (category, user_anno) in tvsum_tsv.read_levels(anno).items():
     if video_id not in about:
       raise InputError(f"{info}: has no line of video {video_id!r}, which {anno.name} annotates")
-    user_anno = _stack(f"{anno}: video {video_id!r}", [row for _, row in rows])
     yield _example(
       f"{anno}: video {video_id!r}",
       video_id=video_id,
       title=about[video_id]["title"],
-      category=rows[0][0],
+      category=category,
       length_s=_seconds(f"{info}: video {video_id!r}", about[video_id]["length"]),
       num_frames=user_anno.shape[1],
       user_anno=user_anno,
@@ -143,20 +142,9 @@ def _from_tsv(anno: pathlib.Path, info: pathlib.Path) -> Iterator[dict[str, Any]
     )
 
 
-def _lines(path: pathlib.Path) -> Iterator[tuple[int, list[str]]]:
-  """The tab-separated fields of each line that is not empty, with its number from 1."""
-  try:
-    with path.open(encoding="utf-8-sig") as file:
-      for number, line in enumerate(file, start=1):
-        if line.strip():
-          yield number, [field.strip() for field in line.split("\t")]
-  except (OSError, UnicodeDecodeError) as error:
-    raise InputError(f"{path}: cannot be read: {error}; get the file from its authors") from None
-
-
 def _read_info(path: pathlib.Path) -> dict[str, dict[str, str]]:
   """{video id: {column: value}}."""
-  lines = _lines(path)
+  lines = tvsum_tsv.lines(path)
   _, header = next(lines, (0, []))
   for column in ("video_id", "title", "length"):
     if column not in header:
@@ -170,32 +158,6 @@ def _read_info(path: pathlib.Path) -> dict[str, dict[str, str]]:
     row = dict(zip(header, fields, strict=True))
     about[row["video_id"]] = row
   return about
-
-
-def _read_annotations(path: pathlib.Path) -> dict[str, list[tuple[str, np.ndarray]]]:
-  """{video id: [(category, levels of one annotator f64[frames])]}, in the order of the file."""
-  rows: dict[str, list[tuple[str, np.ndarray]]] = {}
-  for number, fields in _lines(path):
-    if len(fields) != 3:
-      raise InputError(
-        f"{path}:{number}: has {len(fields)} columns, expected video id, category and levels"
-      )
-    video_id, category, levels = fields
-    try:
-      row = np.array(levels.split(","), dtype=np.float64)
-    except ValueError:
-      raise InputError(f"{path}:{number}: the levels must be numbers between commas") from None
-    rows.setdefault(video_id, []).append((category, row))
-  if not rows:
-    raise InputError(f"{path}: holds no line; get the file from its authors again")
-  return rows
-
-
-def _stack(where: str, rows: list[np.ndarray]) -> np.ndarray:
-  lengths = {len(row) for row in rows}
-  if len(lengths) > 1:
-    raise InputError(f"{where}: annotators have {min(lengths)} and {max(lengths)} frames")
-  return np.stack(rows)
 
 
 def _seconds(where: str, text: str) -> float:

@@ -1,0 +1,215 @@
+"""Captions and their words, as Stanford's PTBTokenizer 3.4.1 splits them.
+
+By its command line with -preserveLines -lowerCase, after which the punctuation that pycocoevalcap
+drops was dropped. Most captions hold several cases.
+"""
+
+WORDS = [
+  (
+    "A man cannot gonna gotta wanna lemme gimme whaddya 'tis",
+    "a man can not gon na got ta wan na lem me gim me whaddya 't is",
+  ),
+  ("'twas d'ye dunno more'n", "'t was d'ye dunno more 'n"),
+  (
+    "don't won't can't isn't I'm you're we've he'll she'd",
+    "do n't wo n't ca n't is n't i 'm you 're we 've he 'll she 'd",
+  ),
+  ("John's dogs' DON'T it's", "john 's dogs do n't it 's"),
+  (
+    "A man in a T-shirt and a black-and-white dog, running",
+    "a man in a t-shirt and a black-and-white dog running",
+  ),
+  ("(fast) in the U.S. of A.", "-lrb- fast -rrb- in the u.s. of a."),
+  ("The U.S. The U.S.", "the u.s. the u.s."),
+  ("He went to the U.S.", "he went to the u.s."),
+  (
+    "Mr. Smith met Dr. Jones at 5 p.m. on Jan. 5 vs. Mrs.",
+    "mr. smith met dr. jones at 5 p.m. on jan. 5 vs. mrs.",
+  ),
+  ("Brown etc.", "brown etc."),
+  ("\"Hello,\" he said. 'Hello' she said `hi` ``hi''", "hello he said hello she said hi hi"),
+  (
+    "3.5 4,000 1/2 5 1/2 10:30 10% $5 #1 12-year-old 1990s",
+    "3.5 4,000 1/2 5 1/2 10:30 10 % $ 5 # 1 12-year-old 1990s",
+  ),
+  ("'90s 5'10\" 20ft 5km 30mph", "'90s 5 10 20ft 5km 30mph"),
+  (
+    "and/or he/she w/ w/o A&W AT&T R&B rock'n'roll rock 'n'",
+    "and/or he/she w / w/o a&w at&t r&b rock 'n' roll rock 'n'",
+  ),
+  ("roll", "roll"),
+  (
+    "colour grey theatre centre favourite neighbour travelling",
+    "colour grey theatre centre favourite neighbour travelling",
+  ),
+  (
+    "jewellery tyre aeroplane kerb moustache pyjamas programme",
+    "jewellery tyre aeroplane kerb moustache pyjamas programme",
+  ),
+  ("café naïve Zürich 北京 привет señor", "café naïve zürich 北京 привет señor"),
+  (
+    "http://www.example.com/foo www.example.com foo@bar.com",
+    "http://www.example.com/foo www.example.com foo@bar.com",
+  ),
+  ("example.com", "example.com"),
+  (
+    "#hashtag @user :) :-) ;) <b>bold</b> &amp; & a<b a>b [x]",
+    "#hashtag @user :-rrb- :--rrb- ;-rrb- <b> bold </b> & & a <b a> b -lsb- x -rsb-",
+  ),
+  ("{y}", "-lcb- y -rcb-"),
+  ("... . . . …  wait.. what?! no!! yes??? -- — – - --- ----", "wait what ?! no !! yes ???"),
+  (
+    "o'clock y'all ma'am o'brien l'avion d'art ol' somethin'",
+    "o'clock y' all ma'am o'brien l'avion d'art ol' somethin'",
+  ),
+  ("'em", "'em"),
+  (
+    "A dog's ball and the dogs' balls. A woman's hat.",
+    "a dog 's ball and the dogs balls a woman 's hat",
+  ),
+  (
+    "E.T. and D.C. and a.m. and Ph.D. and St. Louis.  St. No.",
+    "e.t. and d.c. and a.m. and ph.d. and st. louis st. no",
+  ),
+  ("5", "5"),
+  (
+    "x-ray, e-mail, co-op, twenty-five, mid-air, -5 degrees,",
+    "x-ray e-mail co-op twenty-five mid-air -5 degrees",
+  ),
+  ("+5", "+5"),
+  (
+    "100° 50€ £5 ¢ ¥ © ® ™ ½ ¼ ² × ÷ • · * ** / \\ | ~ ^ = + _",
+    "100 ° 50 $ # 5 cents ¥ © ® ™ 1/2 1/4 ² × ÷ • · * ** / \\ | ~ ^ = + _",
+  ),
+  ("__ @ %", "__ @ %"),
+  (
+    "foo_bar foo-bar foo.bar foo,bar foo;bar foo:bar foo!bar",
+    "foo_bar foo-bar foo.bar foo bar foo bar foo bar foo!bar",
+  ),
+  ("foo?bar", "foo?bar"),
+  ("two  spaces\ttab end", "two spaces tab end"),
+  ("'quoted words here' and \"double quoted words\"", "quoted words here and double quoted words"),
+  ("“curly” ‘curly’ it’s don’t", "curly curly it 's do n't"),
+  ("emoji 😀 dog", "emoji dog"),
+  (
+    "(a) [b] {c} (555) 555-5555 555-555-5555",
+    "-lrb- a -rrb- -lsb- b -rsb- -lcb- c -rcb- -lrb-555-rrb- 555-5555 555-555-5555",
+  ),
+  ("5 7/8 inches 3x4 2nd 1st 21st 3D 4K 1080p 2x", "5 7/8 inches 3x4 2nd 1st 21st 3d 4k 1080p 2x"),
+  ("I. J. K. Rowling J.K. Rowling", "i. j. k. rowling j.k. rowling"),
+  ("The man is at no. 5 and Inc. Co. ltd.", "the man is at no. 5 and inc. co. ltd."),
+  ("a b c d. e", "a b c d. e"),
+  ("dog.", "dog"),
+  ("dog .", "dog"),
+  ("dog.cat", "dog.cat"),
+  ("can not cannot. cannot, Cannot", "can not can not can not can not"),
+  (
+    "at 5 p.m. The man walks. The dog in the U.S. runs",
+    "at 5 p.m. the man walks the dog in the u.s. runs",
+  ),
+  (
+    "on Jan. 5 he left in Feb. He returned at 6 a.m. and",
+    "on jan. 5 he left in feb. he returned at 6 a.m. and",
+  ),
+  ("Inc. Co. Ltd. inc. said", "inc. co. ltd. inc. said"),
+  ("a man, e.g. a cook, i.e. him.", "a man e.g. a cook i.e. him"),
+  ("he is 5 ft. tall. 6 ft. Tall", "he is 5 ft. tall 6 ft. tall"),
+  (
+    "St. Patrick's day at St. Mary's. main st. with",
+    "st. patrick 's day at st. mary 's main st. with",
+  ),
+  ("i am a man. I am. i. am", "i am a man i am i. am"),
+  ("a.", "a."),
+  ("b.", "b."),
+  ("a man named a.", "a man named a."),
+  ("the letter x.", "the letter x."),
+  ("a man with a letter x. on", "a man with a letter x. on"),
+  ("plan b. is", "plan b. is"),
+  ("vs vs. etc etc. etc.,", "vs vs. etc etc. etc."),
+  ("U.S. flag U.S, US. u.s. u.k. U.K.", "u.s. flag u.s us u.s. u.k. u.k."),
+  ("u.s.a. usa.", "u.s.a. usa"),
+  ("J.Lo D.J. dj. dj", "j.lo d.j. dj dj"),
+  ("no. no no.5 no. 5", "no no no. 5 no. 5"),
+  ("mr mrs. mr. dr dr. prof. gen. sgt.", "mr mrs. mr. dr dr. prof. gen. sgt."),
+  ("the end. The start.Next.one", "the end the start.next.one"),
+  ("one.Two.three a.b c.d.", "one.two.three a.b c.d."),
+  ("4th. 5. 5.a 5.5.5 .5 5. Five", "4th 5 5 a 5.5.5 .5 5 five"),
+  (
+    "a man's. the dogs'. it's. he's, she's; we're: they've!",
+    "a man 's the dogs it 's he 's she 's we 're they 've",
+  ),
+  ("i'd? you'll)", "i 'd you 'll -rrb-"),
+  (
+    "d'you d'angelo D'Angelo l'oreal o'neill shi'ite n't",
+    "d'you d'angelo d'angelo l'oreal o'neill shi'ite n't",
+  ),
+  ("y'all'd y'know y' y'", "y' all 'd y' know y y"),
+  (
+    "'cause 'em 'n 'n' 'til 'till 'bout 'round '60s '99 '99,",
+    "'cause 'em 'n 'n' 'til 'till bout round '60s '99 99",
+  ),
+  ("bob's' 's s' 's's", "bob 's 's s 's 's"),
+  ("cats' tails' boys' club", "cats tails boys club"),
+  ("the '80s and 1980's 80s 80's", "the '80s and 1980 's 80s 80 's"),
+  ("rock-n-roll rock 'n roll fish n chips", "rock-n-roll rock 'n roll fish n chips"),
+  ('t-shirts. t-shirt, (t-shirt) "t-shirt"', "t-shirts t-shirt -lrb- t-shirt -rrb- t-shirt"),
+  (
+    "one--two one---two one - two one -two one- two -one-",
+    "one two one two one two one two one two one",
+  ),
+  (
+    "a/b a/b/c him/her/it 24/7 1/2/2010 10-12-2010 10/12/10",
+    "a/b a/b/c him/her/it 24/7 1/2/2010 10-12-2010 10/12/10",
+  ),
+  ("km/h", "km/h"),
+  ("he/she. a-b/c-d", "he/she a-b/c-d"),
+  (
+    "5-year-old. 5-10 5-10. 10x10 10x 3d-printed a-1 1-a",
+    "5-year-old 5-10 5-10 10x10 10x 3d-printed a-1 1-a",
+  ),
+  ("747-400", "747-400"),
+  (
+    "$5.00 $1,000,000 US$5 #5 5% %5 50%off 5$ 5¢ 5cents",
+    "$ 5.00 $ 1,000,000 us$ 5 # 5 5 % % 5 50 % off 5 $ 5 cents 5cents",
+  ),
+  ("5,000. 5,0 5, 5 1,2,3 1, 2", "5,000 5,0 5 5 1,2,3 1 2"),
+  ("12:30pm 12:30. 12: 30 5pm 5 pm 5p.m. 5am", "12:30 pm 12:30 12 30 5pm 5 pm 5p m. 5am"),
+  ("red,white,blue red;white red:white", "red white blue red white red white"),
+  ("hello!world hello!! hello!!! hello?! wow!a", "hello!world hello !! hello !!! hello ?! wow!a"),
+  ("</f> <123>", "</f> < 123 >"),
+  (
+    '"quote" "quote, "quote" .quote" a"b 5" 6\'2" 6\' 2" 3\'x5\'',
+    "quote quote quote quote a b 5 6 2 6 2 3 x5",
+  ),
+  (
+    "'quote' 'quote, quote' .quote' a'b 'a 'ab 'abc' ''abc''",
+    "quote quote quote quote a b a ab abc abc",
+  ),
+  ("`quote` ``quote`` `quote' ´a´ ′ ″", "quote quote quote ´ a ´ ′ ″"),
+  ("“a ”a ‘a ’a «a» ‹a› „a“ ‚a‘", "a a a a a a „ a ‚ a"),
+  (
+    "a&b a & b at&t r&b a&m &amp;co b&amp;b &lt;a&gt;",
+    "a & b a & b at & t r & b a & m & co b & b < a >",
+  ),
+  ("&quot;a&quot; &apos;a", "a a"),
+  (
+    "a+b a + b + a c++ c# a* *a* a*b a=b a = b a~b ~5 a^b a|b",
+    "a + b a + b + a c++ c# a * * a * a * b a = b a = b a ~ b ~ 5 a ^ b a | b",
+  ),
+  ("a\\b", "a \\ b"),
+  (
+    "a@b @a a @ b user@host.com user.name@host.co.uk",
+    "a@b @a a @ b user@host.com user.name@host.co.uk",
+  ),
+  ("#1 #tag # 1 ##a #a#b", "# 1 #tag # 1 ## a #a #b"),
+  ("_a_ a_b __a__ _ ", "_ a _ a_b __ a __ _"),
+  (
+    "http://a.b https://a.b/c?d=e. www.a.com, a.com b.org.",
+    "http://a.b https://a.b/c?d=e www.a.com a.com b.org",
+  ),
+  ("c.net/d e.io", "c.net / d e.io"),
+  (
+    ":) :( ;) :-) :D :P <3 ^_^ xD :/ =) (: 8) T_T",
+    ":-rrb- :-lrb- ;-rrb- :--rrb- :d :p < 3 ^_^ xd / =-rrb- -lrb- 8 -rrb- t_t",
+  ),
+]
