@@ -229,6 +229,60 @@ def test_whole_words_stay_and_the_budget_is_used(tokenizer, said, before, after,
     assert len(kept.split()) <= len(said) or " ".join(said) in kept
 
 
+PLACED = dataclasses.replace(CONFIG, position=4, length=6)
+HALFWAY = prompt.Place(4.0, 8.0, video_s=12.0)
+
+
+def test_bars_tell_where_a_segment_lies_and_how_long_it_lasts(tokenizer):
+  laid_out = prompt.layout(PLACED, tokenizer, "Dogs", [QUIET], [HALFWAY])
+  assert text_of(tokenizer, laid_out) == (
+    "score importance. title: Dogs. at: 1100. lasts: 111100. heard: silence.\n"
+  )
+  # Each cell is one token: the bars of near places share nearly all of them.
+  later = prompt.layout(PLACED, tokenizer, "Dogs", [QUIET], [prompt.Place(8.0, 12.0, 12.0)])
+  assert (later.tokens_T != laid_out.tokens_T).sum() == 1
+
+
+@pytest.mark.parametrize(
+  ("place", "bars"),
+  [
+    ((0.0, 0.5, 100.0), ("0000", "000000")),
+    ((0.0, 2.0, 2.0), ("1100", "110000")),
+    ((97.0, 100.0, 100.0), ("1111", "111000")),
+    ((0.0, 400.0, 400.0), ("1100", "111111")),
+  ],
+)
+def test_bars_of_the_shortest_the_first_the_last_and_the_longest(tokenizer, place, bars):
+  laid_out = prompt.layout(PLACED, tokenizer, "", [QUIET], [prompt.Place(*place)])
+  assert " at: {}. lasts: {}.".format(*bars) in text_of(tokenizer, laid_out)
+
+
+def test_in_a_longer_window_each_segment_has_its_place(tokenizer):
+  config = dataclasses.replace(WINDOW, text_tokens=90, position=2)
+  places = [prompt.Place(2.0 * n, 2.0 * n + 2, video_s=6.0) for n in range(3)]
+  text = text_of(tokenizer, prompt.layout(config, tokenizer, "", [QUIET] * 3, places))
+  assert [part[: len("> at: 00.")] for part in text.split("<loc000")[1:]] == [
+    "0> at: 00",
+    "1> at: 10",
+    "2> at: 11",
+  ]
+
+
+def test_places_that_are_not_asked_for_are_not_told(tokenizer):
+  told = prompt.layout(CONFIG, tokenizer, "Dogs", [TALK], [HALFWAY])
+  assert (
+    told.tokens_T.tolist() == prompt.layout(CONFIG, tokenizer, "Dogs", [TALK]).tokens_T.tolist()
+  )
+
+
+def test_without_frames_a_prompt_is_text_alone(tokenizer):
+  config = dataclasses.replace(CONFIG, frames_per_segment=0)
+  laid_out = prompt.layout(config, tokenizer, "Dogs", [TALK])
+  assert config.sequence_length == 1 + 40 + 1
+  assert tokenizer.image_id not in laid_out.tokens_T
+  assert laid_out.tokens_T[0] == tokenizer.bos_id
+
+
 def test_a_budget_below_the_prompts_own_words_is_refused(tokenizer):
   config = dataclasses.replace(CONFIG, text_tokens=8)
   with pytest.raises(InputError, match=r"prompt.text_tokens: 8 cannot hold"):
@@ -250,6 +304,8 @@ def test_a_tokenizer_without_enough_markers_is_refused(tokenizer):
     ("context_s", -1.0),
     ("context_s", float("nan")),
     ("segmentation", "scenes"),
+    ("frames_per_segment", -1),
+    ("position", -1),
   ],
 )
 def test_impossible_fields_are_named(field, value):
@@ -269,3 +325,8 @@ def test_the_digest_covers_every_field_and_the_tokenizer(tokenizer, tmp_path):
   digests.add(prompt.prompt_digest(CONFIG, load_tokenizer(tmp_path / "other.model")))
   assert len(digests) == 1 + len(dataclasses.fields(CONFIG)) + 1
   assert prompt.prompt_digest(CONFIG, tokenizer) in digests
+
+
+def test_bars_of_another_length_have_another_digest(tokenizer):
+  configs = [dataclasses.replace(CONFIG, position=cells) for cells in (0, 4, 5)]
+  assert len({prompt.prompt_digest(config, tokenizer) for config in configs}) == 3

@@ -234,3 +234,19 @@ def test_examples_that_are_kept_keep_no_file_open(source):
   before = num_open()
   rows = [source[example % NUM_EXAMPLES] for example in range(50)]
   assert num_open() <= before + 2 and len(rows) == 50
+
+
+def test_segments_are_told_where_they_lie_in_their_video(videos, tokenizer):
+  config = dataclasses.replace(CONFIG, position=4, text_tokens=100)
+  source = WindowSource(videos[:1], config, tokenizer)
+  texts = [words_of(tokenizer, source[i]["tokens"]) for i in range(len(source))]
+  bars = [part[:4] for text in texts for part in text.split(" at: ")[1:]]
+  assert bars == ["0000", "1000", "1100", "1110", "1111"]  # 0.4, 1.2, 2.0, 2.8, 3.6 of 4
+
+
+def test_a_prompt_without_frames_needs_no_media(videos, tokenizer):
+  config = dataclasses.replace(CONFIG, frames_per_segment=0)
+  silent = [dataclasses.replace(v, media=None, duration_s=5.0) for v in videos]
+  row = WindowSource(silent, config, tokenizer)[0]
+  assert row["frames"].shape == (2, 0, 16, 16, 3)
+  assert "said: word1" in words_of(tokenizer, row["tokens"])

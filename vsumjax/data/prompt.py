@@ -22,8 +22,14 @@ _LAYOUT_VERSION = 2  # raise it when `layout` puts the same text at other places
 
 _INSTRUCTION = "score importance."
 _TITLE, _HEARD, _SAID, _STOP = " title:", " heard:", " said:", "."
+_AT, _LASTS = " at:", " lasts:"
+_PLACE_LABELS = {"position": _AT, "length": _LASTS}  # by the field that asks for it
+_FULL, _EMPTY = "1", "0"  # cells of bars; a digit is a piece of its own in any of our tokenizers
+_CELLS_PER_DOUBLING = 2
 TEMPLATE = _INSTRUCTION + _TITLE + _STOP + _HEARD + _STOP + _SAID
 """The words of every prompt, for the corpus of a tokenizer that shall spell them in few pieces."""
+PLACE_TEMPLATE = f"{_AT} {_FULL}{_EMPTY}{_STOP}{_LASTS} {_FULL}{_EMPTY}{_STOP}"
+"""The words that `position` and `length` add."""
 
 
 SEGMENTATIONS = ("fixed", "given", "shots", "kts")
@@ -36,7 +42,8 @@ class PromptConfig:
   Attributes:
     window: N, segments in one sequence.
     segment_s: seconds a segment lasts, at most where segments are cut by what is seen.
-    frames_per_segment: F, frames looked at in each segment.
+    frames_per_segment: F, frames looked at in each segment; 0 for a model that reads text alone,
+      which then has no vision tower.
     tokens_per_frame: P, image slots of one frame.
     image_size: height and width of a frame in pixels.
     text_tokens: budget of the text between bos and the last line break, markers included.
@@ -47,6 +54,8 @@ class PromptConfig:
     segmentation: one of `SEGMENTATIONS`: every segment lasts `segment_s` ("fixed"), or they are
       those of the manifest ("given", its `edges_s`), or they end at the borders of shots ("shots")
       or at the change points of kernel temporal segmentation ("kts") and last `segment_s` at most.
+    position: cells of a bar that shows where in the video each segment lies; 0 does not tell it.
+    length: cells of a bar that shows how long each segment lasts; 0 does not tell it.
   """
 
   window: int
@@ -59,6 +68,8 @@ class PromptConfig:
   score_tokens: tuple[str, ...]
   context_s: float = 0.0
   segmentation: str = "fixed"
+  position: int = 0
+  length: int = 0
 
   def __post_init__(self):
     for field in dataclasses.fields(self):
@@ -70,9 +81,9 @@ class PromptConfig:
         if value not in SEGMENTATIONS:
           known = ", ".join(SEGMENTATIONS)
           raise InputError(f"prompt.segmentation: must be one of {known}, is {value!r}")
-      elif field.name == "context_s":
+      elif field.name in ("context_s", "frames_per_segment", "position", "length"):
         if not 0 <= value < math.inf:
-          raise InputError(f"prompt.context_s: must be 0 or more, is {value}")
+          raise InputError(f"prompt.{field.name}: must be 0 or more, is {value}")
       elif not value > 0:
         raise InputError(f"prompt.{field.name}: must be above 0, is {value}")
 
@@ -117,8 +128,25 @@ class Layout:
   score_pos_N: np.ndarray
 
 
+@dataclasses.dataclass(frozen=True)
+class Place:
+  """Where in its video a segment lies.
+
+  start_s, end_s: of the segment.
+  video_s: when the last segment of the video ends.
+  """
+
+  start_s: float
+  end_s: float
+  video_s: float
+
+
 def layout(
-  config: PromptConfig, tokenizer: Tokenizer, title: str, segments: Sequence[SegmentText]
+  config: PromptConfig,
+  tokenizer: Tokenizer,
+  title: str,
+  segments: Sequence[SegmentText],
+  places: Sequence[Place] = (),
 ) -> Layout:
   r"""Lays out one window of 1 to N consecutive segments.
 
@@ -133,13 +161,19 @@ def layout(
     I I I <loc0000> I I I <loc0001> <bos>score importance. title: Dogs.<loc0000> heard: ...\n _ _
           ^               ^
 
-  What is missing (no title, nothing said) is left out of the text. Text longer than the budget is
-  cut: the title to `title_tokens`, then each segment to an equal share of what is left, where words
-  of `said` are dropped before `heard` loses any. Of `said` the words nearest its middle stay; where
-  all of it fits, the nearest words of `before` and `after` are put around it as far as there is
-  room. With room for three more words than `said`, said "c d" between "a b" and "e f" reads
-  "a b c d e". Nothing in the texts acts as a marker or line break. Absent segments at the end of
-  the window keep their places, masked out.
+  With `position` and `length` the words of a segment start with its place, in bars: unlike those of
+  numbers, the tokens of near places are nearly the same, so that a small model learns from few
+  videos what changes slowly over time. As many cells of `position` are full as lie before the
+  middle of the segment, and two of `length` for every doubling of its length from 1 s on. With
+  bars of 4, a segment of 2 s in the middle starts " at: 1100. lasts: 1100.".
+
+  What is missing (no title, no places, nothing said) is left out of the text. Text longer than the
+  budget is cut: the title to `title_tokens`, then each segment to an equal share of what is left,
+  where words of `said` are dropped before `heard` loses any. Of `said` the words nearest its middle
+  stay; where all of it fits, the nearest words of `before` and `after` are put around it as far as
+  there is room. With room for three more words than `said`, said "c d" between "a b" and "e f"
+  reads "a b c d e". Nothing in the texts acts as a marker or line break. Absent segments at the end
+  of the window keep their places, masked out.
 
   Raises:
     ValueError: no segment, or more than the window holds.
@@ -148,7 +182,8 @@ def layout(
   if not 1 <= len(segments) <= config.window:
     raise ValueError(f"a window holds 1 to {config.window} segments, not {len(segments)}")
   fixed = _fixed_parts(config, tokenizer)
-  text = _text_ids(config, tokenizer, fixed, title, segments)
+  words = [_place_words(config, place) for place in places] or [()] * len(segments)
+  text = _text_ids(config, tokenizer, fixed, title, segments, words)
   after = [tokenizer.bos_id, *text, fixed.newline]
   end = config.visual_length + len(after)
   tokens_T = np.full(config.sequence_length, tokenizer.pad_id, np.int32)
@@ -172,6 +207,12 @@ def prompt_digest(config: PromptConfig, tokenizer: Tokenizer) -> str:
     "template": [_INSTRUCTION, _TITLE, _HEARD, _SAID, _STOP],
     "tokenizer_digest": tokenizer.digest,
   }
+  for name, label in _PLACE_LABELS.items():
+    # What is not told changes nothing, so that such prompts keep the digest they always had.
+    if content[name]:
+      content["template"] += [label, _FULL, _EMPTY, _CELLS_PER_DOUBLING]
+    else:
+      del content[name]
   encoded = json.dumps(content, sort_keys=True).encode()
   return hashlib.blake2b(encoded, digest_size=16).hexdigest()
 
@@ -214,17 +255,40 @@ def _text_ids(
   fixed: _FixedParts,
   title: str,
   segments: Sequence[SegmentText],
+  places: Sequence[Sequence[tuple[str, str]]],
 ) -> list[int]:
-  """The ids between bos and the last line break, at most `text_tokens`."""
+  """The ids between bos and the last line break, at most `text_tokens`.
+
+  places: of each segment, the labels and words of where it lies.
+  """
   title_room = len(fixed.title) + config.title_tokens + len(fixed.stop)
   text = fixed.instruction + _clause(fixed.title, tokenizer, title, fixed.stop, title_room)
   num_markers = sum(map(len, fixed.markers[: len(segments)]))
   share = (config.text_tokens - len(text) - num_markers) // len(segments)
-  for marker, segment in zip(fixed.markers, segments, strict=False):
-    heard = _clause(fixed.heard, tokenizer, segment.heard, fixed.stop, share)
-    said = _said(fixed.said, tokenizer, segment, share - len(heard))
-    text = text + marker + heard + said
+  markers = fixed.markers[: len(segments)]
+  for marker, segment, place in zip(markers, segments, places, strict=True):
+    own = []
+    for label, words in place:
+      own = own + _clause(tokenizer.encode(label), tokenizer, words, fixed.stop, share - len(own))
+    own = own + _clause(fixed.heard, tokenizer, segment.heard, fixed.stop, share - len(own))
+    text = text + marker + own + _said(fixed.said, tokenizer, segment, share - len(own))
   return text
+
+
+def _place_words(config: PromptConfig, place: Place) -> list[tuple[str, str]]:
+  """Labels and bars that tell a place: [(" at:", "1100"), (" lasts:", "1000")]."""
+  doublings = math.log2(max(place.end_s - place.start_s, 1.0))
+  full = {
+    "position": config.position * (place.start_s + place.end_s) / 2 / place.video_s,
+    "length": _CELLS_PER_DOUBLING * doublings,
+  }
+  told = []
+  for name, label in _PLACE_LABELS.items():
+    num_cells = getattr(config, name)
+    num_full = min(math.floor(full[name] + 0.5), num_cells)
+    if num_cells:
+      told.append((label, _FULL * num_full + _EMPTY * (num_cells - num_full)))
+  return told
 
 
 def _clause(

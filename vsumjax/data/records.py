@@ -43,7 +43,10 @@ _RECORD_VERSION = 1
 _WRITER_OPTIONS = "group_size:1,uncompressed,max_parallelism:1"
 _REMAKE = "prepare the videos again"
 # What else there is in a PromptConfig changes the frames or texts of a segment.
-_NOT_CONTENT = ("window", "tokens_per_frame", "text_tokens", "title_tokens", "score_tokens")
+_NOT_CONTENT = (
+  *("window", "tokens_per_frame", "text_tokens", "title_tokens", "score_tokens"),
+  *("position", "length"),  # told by the spans, which are in the records
+)
 _FULL_SCALE = 32_767
 
 

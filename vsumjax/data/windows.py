@@ -90,6 +90,8 @@ class WindowSource:
     """
     _require_known("targets", [targets], TARGETS)
     _require_known("without", without, reading.INPUTS)
+    if not prompt_config.frames_per_segment:
+      without |= {"frames"}
     self._view = reading.View(prompt_config, time_shifts, frozenset(without))
     self._tokenizer = tokenizer
     _require_frames(videos, self._view)
@@ -130,9 +132,10 @@ class WindowSource:
     frames, texts = self._read(index, first, augmentation, wait)
     title = "" if "text" in self._view.without else self.videos[index].title
     targets_NC, weight_N = self._targets_of(index, first)
+    places = self._places(index, first)
     return {
       "frames": frames,
-      **_layout_fields(prompt.layout(self._config, self._tokenizer, title, texts)),
+      **_layout_fields(prompt.layout(self._config, self._tokenizer, title, texts, places)),
       "targets": targets_NC,
       "weight": weight_N,
       "example": np.asarray(example, np.int32),
@@ -204,6 +207,12 @@ class WindowSource:
       frames, texts = found.read(first, stop, augmentation.shifts(stop - first))
       frames = augmentation.frames(frames)
     return _pad_to(frames, window), texts
+
+  def _places(self, index: int, first: int) -> list[prompt.Place]:
+    """Where the segments of the window that starts at segment `first` lie."""
+    span_s_N2 = self.spans(index)
+    window_s_N2 = span_s_N2[first : first + self._config.window].tolist()
+    return [prompt.Place(*span_s, video_s=float(span_s_N2[-1, 1])) for span_s in window_s_N2]
 
   def _answer_fields(self, said: Sequence[teacher_cache.CachedAnswer]) -> dict[str, Any]:
     return answers.fields_of(said, self._text_tokens, self._tokenizer.pad_id)
