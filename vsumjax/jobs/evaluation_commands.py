@@ -91,6 +91,15 @@ def _add_of_language(group) -> None:
     "--captions-per-video", type=int, metavar="N", help="if the file of similarities does not say"
   )
   group.add_argument("--wordnet", type=Path, metavar="DIR", help="WordNet's files, for WUPS")
+  group.add_argument(
+    "--rarity-from", type=Path, metavar="FILE", help="references for CIDEr-D's document frequencies"
+  )
+  group.add_argument(
+    "--answer-form", choices=("plain", "vqa"), default="plain", help="how answers compare (plain)"
+  )
+  group.add_argument(
+    "--wups-form", choices=("items", "words"), default="items", help="convention (items)"
+  )
 
 
 def _evaluate(args: argparse.Namespace) -> None:
@@ -122,10 +131,16 @@ def _evaluate_language(args: argparse.Namespace) -> None:
       args.references,
       args.out,
       meteor_resources=args.meteor,
+      rarity_from=args.rarity_from,
     )
   else:
     evaluate_language.evaluate_answers(
-      args.answers, args.references, args.out, wordnet=args.wordnet
+      args.answers,
+      args.references,
+      args.out,
+      wordnet=args.wordnet,
+      form=args.answer_form,
+      wups_form=args.wups_form,
     )
 
 
