@@ -64,7 +64,7 @@ def config(config_values, write_config, tmp_path_factory):
     **{
       "prompt.window": 1,
       "prompt.frames_per_segment": 0,
-      "prompt.position": True,
+      "prompt.position": 4,
       "prompt.text_tokens": 48,
       "train.num_steps": 4,
       "train.checkpoint_every": 2,
@@ -132,7 +132,7 @@ def test_the_scores_of_a_seed_are_a_score_file_of_the_benchmark(finished, videos
   for seed in (0, 1):
     predictions = load_scores(out / "scores" / f"seed_{seed}.json", videos)
     measured = protocols.evaluate(videos, predictions, PROTOCOL, "student")
-    told = [t.test.by_video["tau"] for t in result.tested if t.seed == seed]
+    told = [t.test.by_video["tau"] for t in result.trained if t.seed == seed]
     assert measured.by_video["tau"] == pytest.approx(told[0] | told[1])
 
 
@@ -162,8 +162,8 @@ def test_an_interrupted_one_goes_on_and_gives_the_same(
   finished_at = [(w / "FINISHED.json").stat().st_mtime_ns for w in trained]
   again = job.cross_validate(config, manifest, videos, split, tmp_path, seeds=(0,))
   assert [(w / "FINISHED.json").stat().st_mtime_ns for w in trained] == finished_at
-  of_seed = [each for each in result.tested if each.seed == 0]
-  assert [each.test.by_video for each in again.tested] == [each.test.by_video for each in of_seed]
+  of_seed = [each for each in result.trained if each.seed == 0]
+  assert [each.test.by_video for each in again.trained] == [each.test.by_video for each in of_seed]
 
 
 def test_folds_that_overlap_are_measured_and_flagged(

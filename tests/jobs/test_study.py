@@ -98,8 +98,3 @@ def test_seeds_are_averaged_and_kept(monkeypatch, tmp_path, capsys):
   assert "+0.110 ± 0.127" in lines["MSKD"]
   assert "+0.000 ± 0.000" in lines["single-stage KD"]
   assert "+" not in lines["CE only"]
-
-
-def test_an_interval_is_students():
-  assert study.with_interval([0.4, 0.5, 0.6]) == "0.500 ± 0.248"
-  assert study.with_interval([0.5], "+") == "+0.500"

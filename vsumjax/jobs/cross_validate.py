@@ -34,7 +34,7 @@ from vsumjax.progress import progress
 from vsumjax.run import build_run, run_training
 from vsumjax.summary import context, protocols
 from vsumjax.summary.benchmark import AnnotatedVideo
-from vsumjax.summary.cross_validation import CrossValidation, Tested
+from vsumjax.summary.cross_validation import CrossValidation, Trained
 from vsumjax.summary.score_files import load_scores, save_scores_file
 from vsumjax.summary.splits import Fold, Split, carve_validation
 from vsumjax.summary.video_names import VideoNames
@@ -114,7 +114,7 @@ def cross_validate(
     split=split,
     selection=_selection(configs[0].train),
     protocol=protocol,
-    tested=tuple(_measure(training, videos, protocol) for training in trainings),
+    trained=tuple(_measure(training, videos, protocol) for training in trainings),
     context=context.context(tested, protocol),
   )
   if split.is_partition:
@@ -242,14 +242,14 @@ def _score(training: _Training) -> None:
 
 def _measure(
   training: _Training, videos: Sequence[AnnotatedVideo], protocol: protocols.Protocol
-) -> Tested:
+) -> Trained:
   results = {}
   for part in _PARTS:
     of_part = _of_ids(videos, frozenset(getattr(training.fold, part)))
     predictions = load_scores(training.workdir / f"{part}.json", of_part)
     results[part] = protocols.evaluate(of_part, predictions, protocol, "student")
   about = load_finished(training.workdir)
-  return Tested(training.number, training.seed, **results, about=about)
+  return Trained(training.number, training.seed, **results, about=about)
 
 
 def _selection(config: TrainConfig) -> str:
@@ -286,10 +286,10 @@ def print_table(result: CrossValidation) -> None:
   for measure in result.measures:
     table.add_column(measure, justify="right")
   for name, part in (("student", "test"), ("student, validation videos", "validation")):
-    table.add_row(name, *(str(result.over_seeds(measure, part)) for measure in result.measures))
+    table.add_row(name, *(f"{result.over_seeds(measure, part)}" for measure in result.measures))
   table.add_row(
     "student - centre prior",
-    *(str(result.more_than(context.CENTRE, measure)) for measure in result.measures),
+    *(f"{result.more_than(context.CENTRE, measure):+}" for measure in result.measures),
   )
   table.add_section()
   for row in result.context:

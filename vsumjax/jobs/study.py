@@ -10,7 +10,6 @@ import numpy as np
 import rich.box
 import rich.console
 import rich.table
-import scipy.stats
 
 from vsumjax.config import load_chain, load_config
 from vsumjax.data import fake
@@ -21,6 +20,7 @@ from vsumjax.jobs.demo import chain_spec, make_corpus
 from vsumjax.jobs.evaluate import Evaluation, evaluate
 from vsumjax.jobs.train import train
 from vsumjax.summary import labelled
+from vsumjax.summary.cross_validation import Interval
 
 Measures = dict[str, list[float]]  # τ, ρ, F1 and τ / ceiling, one value a seed
 
@@ -118,14 +118,5 @@ def _print_ablations(title: str, rows: Mapping[str, Measures]) -> None:
   for name, baseline in _BASELINES.items():
     tau = np.array(rows[f"ablation: {name}"]["tau"])
     gain = tau - rows[f"ablation: {baseline}"]["tau"]
-    table.add_row(name, with_interval(tau), "" if name == baseline else with_interval(gain, "+"))
+    table.add_row(name, f"{Interval.of(tau)}", "" if name == baseline else f"{Interval.of(gain):+}")
   rich.console.Console().print(table)
-
-
-def with_interval(values: Sequence[float], sign: str = "") -> str:
-  """Mean and half the 95 % interval of Student's t: [0.4, 0.5, 0.6] -> "0.500 ± 0.248"."""
-  mean, num = float(np.mean(values)), len(values)
-  if num < 2:
-    return f"{mean:{sign}.3f}"
-  half = scipy.stats.t.ppf(0.975, num - 1) * np.std(values, ddof=1) / np.sqrt(num)
-  return f"{mean:{sign}.3f} ± {half:.3f}"

@@ -34,12 +34,14 @@ class Interval:
     half = stats.t.ppf(0.975, num - 1) * np.std(values, ddof=1) / math.sqrt(num)
     return cls(float(np.mean(values)), float(half))
 
-  def __str__(self) -> str:
-    return f"{self.mean:.3f}" + ("" if self.half is None else f" ± {self.half:.3f}")
+  def __format__(self, sign: str) -> str:
+    """With `sign` as numbers have it: "" or "+", as in "+0.021 ± 0.004"."""
+    half = "" if self.half is None else f" ± {self.half:.3f}"
+    return f"{self.mean:{sign}.3f}{half}"
 
 
 @dataclasses.dataclass(frozen=True)
-class Tested:
+class Trained:
   """One training, measured.
 
   Attributes:
@@ -66,19 +68,19 @@ class CrossValidation:
     split: its folds, each with the validation part that was used.
     selection: the rule that chose the parameters of each training, in words.
     protocol: what was measured.
-    tested: the trainings.
+    trained: the trainings, measured.
     context: rows of `context.context`, on all videos that any fold tests.
   """
 
   split: Split
   selection: str
   protocol: Protocol
-  tested: tuple[Tested, ...]
+  trained: tuple[Trained, ...]
   context: tuple[Result, ...]
 
   @property
   def seeds(self) -> tuple[int, ...]:
-    return tuple(dict.fromkeys(each.seed for each in self.tested))
+    return tuple(dict.fromkeys(each.seed for each in self.trained))
 
   @property
   def measures(self) -> tuple[str, ...]:
@@ -91,7 +93,7 @@ class CrossValidation:
     """
     return Interval.of(
       [
-        float(np.mean([getattr(t, part).mean(measure) for t in self.tested if t.seed == seed]))
+        float(np.mean([getattr(t, part).mean(measure) for t in self.trained if t.seed == seed]))
         for seed in self.seeds
       ]
     )
@@ -99,7 +101,7 @@ class CrossValidation:
   def by_video(self, measure: str) -> dict[str, list[float]]:
     """{video id: a value for each training that tests it}."""
     values: dict[str, list[float]] = {}
-    for each in self.tested:
+    for each in self.trained:
       for video, value in each.test.by_video[measure].items():
         values.setdefault(video, []).append(value)
     return values
@@ -157,7 +159,7 @@ class CrossValidation:
             for part in ("test", "validation")
           },
         }
-        for each in self.tested
+        for each in self.trained
       ],
     }
 
