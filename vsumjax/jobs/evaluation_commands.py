@@ -59,7 +59,9 @@ def _add_of_benchmark(group) -> None:
   group.add_argument(
     "--protocol", default="all", metavar="NAMES", help="between commas; default: all that apply"
   )
-  group.add_argument("--segments", metavar="KEY", help="of the HDF5 file (change_points)")
+  group.add_argument(
+    "--segments", metavar="KEY", help="of the HDF5 file (change_points), or kts:KEY"
+  )
   group.add_argument("--annotations", type=Path, metavar="FILE", help="for what --benchmark lacks")
   group.add_argument(
     "--data-dir", type=Path, default=Path("data"), help="of built data sets (data)"
