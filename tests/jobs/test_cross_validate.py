@@ -43,12 +43,14 @@ def videos():
 def manifest(videos, tmp_path_factory):
   """The same videos as files of ours, by another of their names, and without media."""
   path = tmp_path_factory.mktemp("text") / "manifest.jsonl"
+  (path.parent / "said.srt").write_text("1\n00:00:00,000 --> 00:00:09,000\ngood dogs\n")
   entries = [
     Video(
       id=video.names[0],
       media=None,
       title="Dogs",
       split="all",
+      transcript=path.parent / "said.srt",
       labels=Labels(UNIT_FRAMES / FPS, video.levels_AF[:, ::UNIT_FRAMES].astype(np.int8)),
       duration_s=NUM_FRAMES / FPS,
     )

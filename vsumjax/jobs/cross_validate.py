@@ -174,6 +174,7 @@ def _write_folds(
     path = out / f"fold_{number}" / "manifest.jsonl"
     sets = json.dumps([{"manifest": str(path)}])
     config = load_config(config_spec, {**overrides, "data.sets": sets})
+    path.parent.mkdir(parents=True, exist_ok=True)  # paths relative to it are looked for
     save_manifest(path, _videos_of(fold, by_id, config))
     configs.append(config)
   # Whatever is wrong with the config is said before the first training, not after it.
