@@ -1,14 +1,17 @@
 """Benchmarks by name: what `build-dataset` built, as videos to measure on."""
 
 import dataclasses
+import json
 import pathlib
 
 import h5py
 import numpy as np
 import pytest
 
+from vsumjax import cli
 from vsumjax.jobs.benchmarks import open_benchmark
 from vsumjax.jobs.build_dataset import build_dataset
+from vsumjax.summary import protocols
 from vsumjax.summary.benchmark_files import load_benchmark
 from vsumjax.types import InputError
 
@@ -52,6 +55,17 @@ def test_a_built_data_set(manual_dir, tmp_path):
   expected = (videos[1].levels_AF.mean(axis=0)[videos[1].picks_P] - 1) / 4
   np.testing.assert_allclose(videos[1].gtscore_P, expected)
   assert videos[1].segments_K2 is None
+
+
+def test_scores_are_measured_by_the_name_of_the_benchmark(manual_dir, tmp_path, capsys):
+  for name in ("tvsum", "eccv16"):
+    build_dataset(name, manual_dir, tmp_path / "data")
+  scores = {"Q1": [0.1, 0.5, 0.4, 0.2], "video_2": [0.5] * 8}
+  (tmp_path / "scores.json").write_text(json.dumps(scores))
+  files = ["--scores", str(tmp_path / "scores.json"), "--data-dir", str(tmp_path / "data")]
+  assert cli.main(["evaluate", *files, "--benchmark", "tvsum", "--protocol", "all"]) == 0
+  printed = capsys.readouterr().out
+  assert all(name in printed for name in protocols.BY_NAME)
 
 
 def test_segments_come_from_the_usual_file(manual_dir, tmp_path):

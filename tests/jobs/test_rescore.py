@@ -120,6 +120,14 @@ def test_one_fold(folder, capsys):
   assert "has folds 0 to 0, not 1" in capsys.readouterr().err
 
 
+def test_a_split_of_unknown_videos_is_refused(folder, capsys):
+  fold = {"train_keys": ["video_1"], "test_keys": ["video_7"]}
+  (folder / "splits.json").write_text(json.dumps([fold]))
+  assert evaluate(folder, "--splits", str(folder / "splits.json"), "--fold", "0") == 2
+  error = capsys.readouterr().err
+  assert "fold 0" in error and "test_keys" in error and "video_7" in error
+
+
 def test_what_a_benchmark_lacks(folder, capsys):
   with h5py.File(folder / "bench.h5", "a") as file:
     for group in file.values():
