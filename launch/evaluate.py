@@ -1,7 +1,10 @@
-"""Scores a trained model on a split, every exit, beside random, prior and human rows.
+"""Measures a model, a file of scores, folds of a benchmark, captions, retrieval or answers.
 
 python launch/evaluate.py --checkpoint runs/demo/student --out runs/demo/evaluation
-python launch/evaluate.py --checkpoint runs/demo/student --out DIR --without sound
+python launch/evaluate.py --scores FILE --benchmark tvsum --protocol all
+python launch/evaluate.py --cross-validate --config CONFIG --manifest FILE --benchmark tvsum \
+    --out DIR
+python launch/evaluate.py --captions FILE --references FILE
 """
 
 import sys

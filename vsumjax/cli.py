@@ -73,7 +73,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
   args.overrides = {}
   for override in overrides:
     key, equals, value = override.removeprefix(_CONFIG_PREFIX).partition("=")
-    if not hasattr(args, "config") or not equals:
+    if not getattr(args, "config", "") or not equals:
       parser.error(f"{override}: overrides are --config.KEY=VALUE and go with --config")
     args.overrides[key] = value
   return args
@@ -216,12 +216,17 @@ def _inspect(args: argparse.Namespace) -> None:
 
 def _add_build_dataset(commands) -> argparse.ArgumentParser:
   parser = commands.add_parser("build-dataset", help="TVSum, SumMe, eccv16 files, own folders")
-  parser.add_argument("name", choices=("tvsum", "summe", "eccv16", "folder"))
+  parser.add_argument("name", choices=("tvsum", "summe", "eccv16", "folder", "text"))
   parser.add_argument("--manual-dir", type=Path, metavar="DIR", help="where the authors' files are")
   parser.add_argument("--data-dir", type=Path, metavar="DIR", help="TFDS's folder of data sets")
   parser.add_argument("--videos", type=Path, metavar="DIR", help="folder: where the videos are")
-  parser.add_argument("--out", type=Path, metavar="FILE", help="folder: the manifest to write")
+  parser.add_argument(
+    "--out", type=Path, metavar="PATH", help="folder: the manifest; text: a folder"
+  )
   parser.add_argument("--labels", type=Path, metavar="FILE", help="folder: JSON, see docs")
+  parser.add_argument("--benchmark", metavar="FILE", help="text: HDF5, with annotators' levels")
+  parser.add_argument("--segments", metavar="KEY", help="text: of the benchmark's file")
+  parser.add_argument("--captions", type=Path, metavar="FILE", help="text: JSON, see docs")
   parser.add_argument(
     "--shares",
     type=float,
@@ -235,13 +240,16 @@ def _add_build_dataset(commands) -> argparse.ArgumentParser:
 
 
 def _build_dataset(args: argparse.Namespace) -> None:
-  flags = ("videos", "out") if args.name == "folder" else ("manual_dir", "data_dir")
-  for flag in flags:
+  needed = {"folder": ("videos", "out"), "text": ("benchmark", "captions", "out")}
+  for flag in needed.get(args.name, ("manual_dir", "data_dir")):
     if getattr(args, flag) is None:
       raise InputError(f"{args.name} needs --{flag.replace('_', '-')}")
-  from vsumjax.jobs import build_dataset
+  from vsumjax.jobs import benchmarks, build_dataset, text_corpus
 
-  if args.name == "folder":
+  if args.name == "text":
+    videos = benchmarks.open_benchmark(args.benchmark, segments=args.segments)
+    print(f"As a manifest: {text_corpus.make_corpus(videos, args.captions, args.out)}")
+  elif args.name == "folder":
     build_dataset.build_folder(args.videos, args.out, shares=args.shares, labels=args.labels)
   else:
     build_dataset.build_dataset(args.name, args.manual_dir, args.data_dir)

@@ -191,3 +191,10 @@ def test_digest_depends_on_content_alone(folder):
   ]
   digests = [manifest.load_manifest(write(folder, line)).digest for line in others]
   assert len({digest, *digests}) == len(others) + 1
+
+
+def test_a_manifest_is_saved_into_a_folder_that_is_not_there_yet(folder, monkeypatch):
+  monkeypatch.chdir(folder)
+  loaded = manifest.load_manifest(write(folder, LINE))
+  manifest.save_manifest("new/fold_0/manifest.jsonl", loaded.videos)
+  assert manifest.load_manifest("new/fold_0/manifest.jsonl").videos[0].media.is_file()

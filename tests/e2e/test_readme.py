@@ -8,13 +8,14 @@ from pathlib import Path
 
 import jax
 import pytest
+from evaluation_files import write_evaluation_files
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 COMMANDS = [
   line
   for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-  for line in block.splitlines()
+  for line in block.replace("\\\n", "").splitlines()
   if line.strip()
 ]
 # The demo's own config with fewer layers and steps.
@@ -24,6 +25,15 @@ SMALL = (
   "config.model.exits.layers = (1,)",
   "config.objective.exit_weights = (1.0,)",
 )
+# Instead of 5 folds, 3 seeds and hundreds of steps.
+FEW_TRAININGS = [
+  "--num-folds",
+  "2",
+  "--seeds",
+  "0",
+  "--config.train.num_steps=6",
+  "--config.train.eval_every=3",
+]
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +42,8 @@ def folder(corpus, write_small_demo, tmp_path_factory):
   folder = tmp_path_factory.mktemp("readme")
   (folder / "configs").mkdir()
   write_small_demo(folder / "configs" / "demo.py", *SMALL)
+  shutil.copy(ROOT / "configs" / "tvsum_text.py", folder / "configs")
+  write_evaluation_files(folder)
   demo = folder / "runs" / "demo"
   shutil.copytree(corpus, demo / "corpus")
   shutil.copy(corpus / "tokenizer.model", demo / "tokenizer.model")
@@ -63,11 +75,14 @@ def test_the_commands_run(folder, run_cli, monkeypatch):
       arguments = [Path(script).stem.replace("_", "-"), *arguments]
     else:
       assert program == ".venv/bin/vsumjax"
+    if "--cross-validate" in arguments:
+      arguments += FEW_TRAININGS
     status, _, err = run_cli(*arguments)
     assert status == 0, f"{command}: {err}"
   for result in ("summary.mp4", "index.html", "storyboard.png", "timeline.png", "scores.json"):
     assert (folder / "summary" / "talk" / result).stat().st_size > 0
-  assert (folder / "runs" / "demo" / "without_sound" / "evaluation.json").is_file()
+  for result in ("demo/without_sound", "rescored", "text/folds"):
+    assert (folder / "runs" / result / "evaluation.json").is_file()
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))

@@ -89,6 +89,10 @@ def finished(config, manifest, videos, split, tmp_path_factory):
   return job.cross_validate(config, manifest, videos, split, out, seeds=(0, 1)), out
 
 
+def read_report(out):
+  return json.loads((out / "evaluation.json").read_text())["cross_validation"]
+
+
 def test_no_training_sees_a_video_that_it_tests(finished, split):
   _, out = finished
   for number, fold in enumerate(split.folds):
@@ -109,7 +113,7 @@ def test_no_training_sees_a_video_that_it_tests(finished, split):
 
 def test_the_report_tells_the_rule_the_parts_and_every_value(finished, videos):
   result, out = finished
-  report = json.loads((out / job.REPORT).read_text())
+  report = read_report(out)
   assert report["selection"] == (
     "the parameters with the lowest validation/ce of those of every 2 steps up to 4"
   )
@@ -127,6 +131,23 @@ def test_the_report_tells_the_rule_the_parts_and_every_value(finished, videos):
   assert tau["more_than_centre_prior"]["mean"] == pytest.approx(gained.mean())
   assert tau["context"][context.CENTRE] == pytest.approx(np.mean(centre))
   assert result.over_seeds("tau").mean == tau["mean"]
+
+
+def test_all_protocols_are_reported_beside_their_context(finished, videos):
+  result, out = finished
+  content = json.loads((out / "evaluation.json").read_text())
+  parts = {part["name"]: part["rows"] for part in content["protocols"]}
+  assert set(parts) == {"tvsum-rank", "uniform-f1", "keep-drop"}
+  assert "segments" in content["skipped"]["keyshot-f1"]
+  student = parts["tvsum-rank"][0]
+  over_seeds = result.over_seeds("tau")
+  assert student["means"]["tau"] == pytest.approx(over_seeds.mean)
+  low, high = student["intervals"]["tau"]
+  assert (high - low) / 2 == pytest.approx(over_seeds.half)
+  assert [row["predictor"] for row in parts["tvsum-rank"][1:]] == list(context.DESCRIPTIONS)
+  page = (out / "evaluation.html").read_text()
+  assert all(video.id in page for video in videos)
+  assert any("More than the centre prior" in note for note in content["notes"])
 
 
 def test_the_scores_of_a_seed_are_a_score_file_of_the_benchmark(finished, videos):
@@ -176,7 +197,7 @@ def test_folds_that_overlap_are_measured_and_flagged(
   result = job.cross_validate(config, manifest, videos, Split("drawn", folds), tmp_path, seeds=(0,))
   table = " ".join(capsys.readouterr().out.split())
   assert "The folds overlap: 1 videos are tested by several of them and 3 by none." in table
-  report = json.loads((tmp_path / job.REPORT).read_text())
+  report = read_report(tmp_path)
   assert not report["split"]["tests_each_video_once"]
   assert len(report["measures"]["tau"]["by_video"][ids[1]]["student"]) == 2
   assert set(result.context[0].by_video["tau"]) == set(ids[:3])

@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from vsumjax.jobs.cross_validate import cross_validate
-from vsumjax.jobs.tvsum_text import make_corpus
+from vsumjax.jobs.text_corpus import make_corpus
 from vsumjax.summary import context
 from vsumjax.summary.benchmark_files import load_benchmark
 from vsumjax.summary.splits import true_folds

@@ -148,6 +148,24 @@ def test_segments_lie_under_any_key_or_none(path):
     load_benchmark(path, segments="kts")
 
 
+def test_segments_are_made_of_features(path):
+  """12 picks of three plain scenes, which change at picks 5 and 9."""
+  scenes = np.repeat(np.eye(3, 8), (5, 4, 3), axis=0)
+  noise = np.random.default_rng(0).normal(0, 0.02, scenes.shape)
+  keys = {"n_frames": 175, "picks": np.arange(0, 175, 15), "features": scenes + noise}
+  (video,) = load_benchmark(write(path, video_1=keys), segments="kts:features")
+  assert video.segments_K2.tolist() == [[0, 74], [75, 134], [135, 174]]
+  assert not video.ends_overlap
+
+
+def test_features_that_cannot_be_cut_are_told(path):
+  write(path, video_1=eccv16_video() | {"features": np.full((4, 8), np.nan)})
+  with pytest.raises(InputError, match=r"benchmark.h5: video_1/features: .*not finite"):
+    load_benchmark(path, segments="kts:features")
+  with pytest.raises(InputError, match="no video has the segments 'kts:resnet'"):
+    load_benchmark(path, segments="kts:resnet")
+
+
 def test_another_file_completes_the_videos(path, tmp_path):
   keys = eccv16_video()
   levels_AF = np.ones((2, 50), np.uint8)

@@ -151,6 +151,7 @@ def save_manifest(path: str | os.PathLike[str], videos: Iterable[Video]) -> None
     InputError: as `load_manifest` would on the result; then nothing is written.
   """
   path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)  # ".." leads nowhere from a folder that is not
   lines = [json.dumps(_to_record(video, path.parent)).encode() for video in videos]
   _parse(path, lines)
   write_atomically(path, b"".join(line + b"\n" for line in lines))

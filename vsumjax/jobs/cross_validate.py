@@ -9,7 +9,8 @@ config before anything is trained.
   OUT/fold_0/seed_0/            the workdir of a training (see `workdir`), and
     test.json, validation.json  its scores of these videos, as `save_scores_file` writes them
   OUT/scores/seed_0.json        of all test videos, where each is tested by one fold
-  OUT/cross_validation.json     the report (`CrossValidation.as_json`)
+  OUT/evaluation.json           the report, with `CrossValidation.as_json` as "cross_validation"
+  OUT/evaluation.html           the same to look at
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
-import rich.box
-import rich.console
-import rich.table
 
 from vsumjax.config import ExperimentConfig, load_config
 from vsumjax.data.manifest import Manifest, Video, load_manifest, save_manifest
 from vsumjax.experiment import build_experiment
 from vsumjax.files import write_atomically
+from vsumjax.jobs.cross_validation_report import STUDENT, make_report, print_table
+from vsumjax.jobs.rescore import ALL, choose_protocols, save_report, show_report
 from vsumjax.progress import progress
 from vsumjax.run import build_run, run_training
 from vsumjax.summary import context, protocols
 from vsumjax.summary.benchmark import AnnotatedVideo
 from vsumjax.summary.cross_validation import CrossValidation, Trained
+from vsumjax.summary.predictions import Prediction
 from vsumjax.summary.score_files import load_scores, save_scores_file
 from vsumjax.summary.splits import Fold, Split, carve_validation
 from vsumjax.summary.video_names import VideoNames
@@ -42,7 +43,6 @@ from vsumjax.training.loop import TrainConfig
 from vsumjax.types import InputError
 from vsumjax.workdir import load_finished, load_student
 
-REPORT = "cross_validation.json"
 _PARTS = ("test", "validation")
 _BATCH_SIZE = 64
 _MIN_COMPILE_S = 0.2
@@ -86,7 +86,7 @@ def cross_validate(
     out: folder of all results.
     seeds: of parameters and order.
     validation_share: of the training videos, carved out of each fold that has no validation part.
-    protocol: the convention to measure under.
+    protocol: the convention of the first table; the report has all that apply.
     overrides: of the config, as `load_config` takes them.
 
   Raises:
@@ -110,17 +110,25 @@ def cross_validate(
   ]
   with _shared_compilations(out / "compiled"):
     _train_and_score(trainings)
+  if split.is_partition:
+    _save_scores_by_seed(trainings, videos, out / "scores")
+  chosen, skipped = choose_protocols(ALL, tested)
+  with progress("measure random scores, priors and annotators") as update:
+    rows = context.context_of_all(tested, chosen, update=update)
   result = CrossValidation(
     split=split,
     selection=_selection(configs[0].train),
     protocol=protocol,
     trained=tuple(_measure(training, videos, protocol) for training in trainings),
-    context=context.context(tested, protocol),
+    context=rows[chosen.index(protocol)],
   )
-  if split.is_partition:
-    _save_scores_by_seed(trainings, videos, out / "scores")
-  write_atomically(out / REPORT, json.dumps(result.as_json(), indent=1, allow_nan=False))
+  tests = [(each.seed, _predictions(each, videos, "test")) for each in trainings]
+  report = dataclasses.replace(
+    make_report(result, tested, tests, list(zip(chosen, rows, strict=True))), skipped=skipped
+  )
+  save_report(report, out)
   print_table(result)
+  show_report(report)
   return result
 
 
@@ -246,11 +254,19 @@ def _measure(
 ) -> Trained:
   results = {}
   for part in _PARTS:
-    of_part = _of_ids(videos, frozenset(getattr(training.fold, part)))
-    predictions = load_scores(training.workdir / f"{part}.json", of_part)
-    results[part] = protocols.evaluate(of_part, predictions, protocol, "student")
+    predictions = _predictions(training, videos, part)
+    of_part = _of_ids(videos, frozenset(predictions))
+    results[part] = protocols.evaluate(of_part, predictions, protocol, STUDENT)
   about = load_finished(training.workdir)
   return Trained(training.number, training.seed, **results, about=about)
+
+
+def _predictions(
+  training: _Training, videos: Sequence[AnnotatedVideo], part: str
+) -> dict[str, Prediction]:
+  """The scores of the test or validation videos, by video."""
+  of_part = _of_ids(videos, frozenset(getattr(training.fold, part)))
+  return load_scores(training.workdir / f"{part}.json", of_part)
 
 
 def _selection(config: TrainConfig) -> str:
@@ -272,44 +288,6 @@ def _save_scores_by_seed(
     scores = {}
     for training in trainings:
       if training.seed == seed:
-        of_fold = _of_ids(videos, frozenset(training.fold.test))
-        predictions = load_scores(training.workdir / "test.json", of_fold)
+        predictions = _predictions(training, videos, "test")
         scores |= {id: prediction.score_P for id, prediction in predictions.items()}
     save_scores_file(folder / f"seed_{seed}.json", "picks", scores)
-
-
-def print_table(result: CrossValidation) -> None:
-  """The student beside the context, and what it gains on the centre prior, on standard output."""
-  table = rich.table.Table(
-    title=_title(result), box=rich.box.SIMPLE_HEAD, title_justify="left", caption_justify="left"
-  )
-  table.add_column("")
-  for measure in result.measures:
-    table.add_column(measure, justify="right")
-  for name, part in (("student", "test"), ("student, validation videos", "validation")):
-    table.add_row(name, *(f"{result.over_seeds(measure, part)}" for measure in result.measures))
-  table.add_row(
-    "student - centre prior",
-    *(f"{result.more_than(context.CENTRE, measure):+}" for measure in result.measures),
-  )
-  table.add_section()
-  for row in result.context:
-    values = (f"{row.mean(m):.3f}" if m in row.by_video else "" for m in result.measures)
-    table.add_row(row.predictor, *values)
-  table.caption = (
-    "95 % intervals: of the student over seeds, of the difference over videos.\n"
-    f"Chosen: {result.selection}."
-  )
-  rich.console.Console().print(table)
-
-
-def _title(result: CrossValidation) -> str:
-  overlap, num_folds = result.split.overlap, len(result.split.folds)
-  title = f"{result.protocol.name}: {result.split.name}, {num_folds} folds, "
-  title += f"seeds {', '.join(map(str, result.seeds))}"
-  if not result.split.is_partition:
-    title += (
-      f"\nThe folds overlap: {overlap.tested_again} videos are tested by several of them and "
-      f"{overlap.never_tested} by none."
-    )
-  return title

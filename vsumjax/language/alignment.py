@@ -22,6 +22,12 @@ class Match(NamedTuple):
   second: int
   second_length: int
 
+  def span(self, side: int) -> tuple[int, int]:
+    """Where the words start on the first (0) or second (1) side, and how many they are."""
+    if side == 0:
+      return self.first, self.first_length
+    return self.second, self.second_length
+
   @property
   def first_words(self) -> int:
     return (1 << self.first_length) - 1 << self.first

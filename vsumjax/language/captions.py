@@ -95,5 +95,7 @@ def _warnings(
     found.append("CIDEr-D is 0 by definition: document frequencies of a single video weigh nothing")
   empty = [name for name, words in zip(ids, ours, strict=True) if not words]
   if empty:
-    found.append(f"{len(empty)} captions have no word and score 0, the first is of {empty[0]!r}")
+    found.append(
+      f"captions without a word, which score 0: {len(empty)}, first that of {empty[0]!r}"
+    )
   return tuple(found)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import snowballstemmer
@@ -21,7 +21,7 @@ from vsumjax.language.meteor_data import Paraphrases, Phrase, Resources
 # Tuned for the ranking task of English, table 2 of the paper.
 _ALPHA, _BETA, _GAMMA, _DELTA = 0.85, 0.20, 0.60, 0.75
 _MATCHER_WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])
-_STEM, _SYNONYM, _PARAPHRASE = 1, 2, 3
+_EXACT, _STEM, _SYNONYM, _PARAPHRASE = range(4)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,54 +106,47 @@ class Meteor:
     return meteor_data.read_paraphrases(self._resources.paraphrases, vocabulary)
 
   def _statistics(self, first: Phrase, second: Phrase, table: Paraphrases) -> Statistics:
-    matches = _exact(first, second)
+    matches = _pairs(_EXACT, len(first), len(second), lambda i, j: first[i] == second[j])
     if first != second:
       matches += self._of_words(first, second) + _of_phrases(first, second, table)
     chosen = align(matches, len(second))
     words, matched = np.zeros((2, 2)), np.zeros((2, 2, len(_MATCHER_WEIGHTS)))
-    spans = (
-      [(m.matcher, m.first, m.first_length) for m in chosen],
-      [(m.matcher, m.second, m.second_length) for m in chosen],
-    )
     for side, text in enumerate((first, second)):
       kinds = [int(word in self._function_words) for word in text]
       words[side] = len(kinds) - sum(kinds), sum(kinds)
-      for matcher, start, length in spans[side]:
+      for match in chosen:
+        start, length = match.span(side)
         for kind in kinds[start : start + length]:
-          matched[side, kind, matcher] += 1
+          matched[side, kind, match.matcher] += 1
     complete = matched.sum() == words.sum() and _chunks(chosen) == 1
     return Statistics(words, matched, 0 if complete else _chunks(chosen))
 
   def _of_words(self, first: Phrase, second: Phrase) -> list[Match]:
     """Different words of the same stem, then different ones with a meaning in common."""
-    found = []
-    stems = [self._stem(word) for word in first]
-    for place, word in enumerate(second):
-      own = self._stem(word)
-      found += [
-        Match(_STEM, index, 1, place, 1)
-        for index, stem in enumerate(stems)
-        if stem == own and first[index] != word
-      ]
+    ours, theirs = (list(map(self._stem, words)) for words in (first, second))
+    found = _pairs(
+      _STEM, len(first), len(second), lambda i, j: ours[i] == theirs[j] and first[i] != second[j]
+    )
     if self._resources is None:
       return found
-    senses = [self._synonyms(word) for word in first]
-    for place, word in enumerate(second):
-      own = self._synonyms(word)
-      found += [
-        Match(_SYNONYM, index, 1, place, 1)
-        for index, sense in enumerate(senses)
-        if first[index] != word and not own.isdisjoint(sense)
-      ]
-    return found
+    senses, others = (list(map(self._synonyms, words)) for words in (first, second))
+    return found + _pairs(
+      _SYNONYM,
+      len(first),
+      len(second),
+      lambda i, j: first[i] != second[j] and not senses[i].isdisjoint(others[j]),
+    )
 
 
-def _exact(first: Phrase, second: Phrase) -> list[Match]:
+def _pairs(
+  matcher: int, num_first: int, num_second: int, agree: Callable[[int, int], bool]
+) -> list[Match]:
+  """Matches of single words, by place in the second text and then in the first."""
   return [
-    Match(0, index, 1, place, 1)
-    for place, word in enumerate(second)
-    for index, other in enumerate(first)
-    if word == other
+    Match(matcher, index, 1, place, 1)
+    for place in range(num_second)
+    for index in range(num_first)
+    if agree(index, place)
   ]
 
 

@@ -13,9 +13,12 @@ import h5py
 import numpy as np
 
 from vsumjax import arrays, hdf5, tvsum_tsv
+from vsumjax.segmentation import kts
 from vsumjax.summary.benchmark import AnnotatedVideo
 from vsumjax.types import InputError
 
+KTS = "kts:"
+_KTS_PENALTY = 0.5
 _CHANGE_POINTS = "change_points"
 
 Array = np.ndarray
@@ -47,7 +50,9 @@ def load_benchmark(
   Args:
     path: the file, e.g. `eccv16_dataset_tvsum_google_pool5.h5` or `mr_hisum.h5`.
     segments: the key of the segments in a video's group, "kts/googlenet" one in a group of it;
-      "" for none. By default `change_points`, if there are any.
+      "" for none. By default `change_points`, if there are any. "kts:features" makes them out of
+      the features [picks, D] under that key (`segmentation.kts`, over all numbers of segments,
+      C = 0.5: the `vmax = 1` of public scripts).
     annotations: another such file, of the same videos, for what `path` does not have; or TVSum's
       `ydata-tvsum50-anno.tsv`, whose videos are video_1, video_2, ... as they come. TVSum's usual
       file has the canonical segments, but no levels.
@@ -104,7 +109,11 @@ def _load_video(path: Path, file: h5py.File, key: str, segments: str) -> Annotat
   num_frames = group.num_frames()
   picks_P = group.picks(num_frames)
   names = (group.text(name) for name in ("video_name", "video_id", "youtube_id"))
-  segments_K2, ends_overlap = group.segments(segments, num_frames)
+  if segments.startswith(KTS):
+    features = segments.removeprefix(KTS)
+    segments_K2, ends_overlap = group.kts_segments(features, picks_P, num_frames), False
+  else:
+    segments_K2, ends_overlap = group.segments(segments, num_frames)
   fields: dict[str, Any] = {
     "id": key,
     "num_frames": num_frames,
@@ -243,6 +252,19 @@ class _VideoGroup:
     array = np.asarray(self._read(key))
     shape = (num_frames,) if array.ndim == 1 else (None, num_frames)
     return np.atleast_2d(self.whole_numbers(key, shape, 1, bool))
+
+  def kts_segments(self, key: str, picks_P: Array, num_frames: int) -> Array | None:
+    """i64[K, 2]: kernel temporal segmentation of the features at the picks."""
+    if key not in self._group:
+      return None
+    features_PD = np.asarray(self._read(key))
+    arrays.require_shape(self._where(key), features_PD, (len(picks_P), None))
+    try:
+      edges_K1 = kts(features_PD, max_segments=len(picks_P), penalty=_KTS_PENALTY)
+    except InputError as error:
+      raise InputError(f"{self._where(key)}: {error}") from None
+    first_K = picks_P[edges_K1[:-1]]
+    return np.stack([first_K, np.append(first_K[1:], num_frames) - 1], axis=1)
 
   def segments(self, key: str, num_frames: int) -> tuple[Array | None, bool]:
     """Of `AnnotatedVideo`: `segments_K2` and `ends_overlap`."""

@@ -128,7 +128,11 @@ def _concordance(rank_N: Array, num_ranks: int, level_AN: Array, num_levels: int
 
 
 def _centred_ranks(values_RN: Array) -> Array:
-  rank_RN = stats.rankdata(values_RN, axis=1)
+  """f64[R, N]: average ranks of each row, less their mean."""
+  rank_RN = np.empty(values_RN.shape)
+  for row_N, rank_N in zip(values_RN, rank_RN, strict=True):
+    _, inverse_N, count_K = np.unique(row_N, return_inverse=True, return_counts=True)
+    rank_N[:] = (np.cumsum(count_K) - (count_K - 1) / 2)[inverse_N]
   return rank_RN - (values_RN.shape[1] + 1) / 2
 
 

@@ -157,8 +157,14 @@ def measure(
 ) -> dict[str, float]:
   """{measure: value} of one video to which `protocol.prepare` has been applied."""
   values = protocol.compare(prepared, prediction)
-  reduce = {"mean": np.mean, "max": np.max, "": np.mean}
-  return {m.name: float(reduce[m.reduce](values[m.of])) for m in protocol.measures}
+  return {m.name: _REDUCE[m.reduce](values[m.of]) for m in protocol.measures}
+
+
+def _mean(values_A: Array) -> float:
+  return float(values_A[0] if len(values_A) == 1 else values_A.mean())
+
+
+_REDUCE = {"mean": _mean, "max": lambda values_A: float(values_A.max()), "": _mean}
 
 
 FIELDS = {

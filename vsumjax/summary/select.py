@@ -33,23 +33,26 @@ def knapsack(values_N: Array, costs_N: Array, budget: int) -> Array:
   sums_R = np.flatnonzero(reachable)
   index_of_sum = np.cumsum(reachable) - 1  # of the largest reachable sum up to each budget
 
+  first_N = np.searchsorted(sums_R, costs_N)  # the smallest sum each item fits in
+  is_dense = len(sums_R) == budget + 1
+
   best_R = np.zeros(len(sums_R))
-  taken = []  # for every item, a bit for each sum: is the item in the best subset so far?
-  for value, cost in zip(values_N, costs_N, strict=True):
-    first = np.searchsorted(sums_R, cost)  # the smallest sum the item fits in
-    with_item = best_R[index_of_sum[sums_R[first:] - cost]] + value
-    is_better = np.zeros(len(sums_R), bool)
-    np.greater(with_item, best_R[first:], out=is_better[first:])
-    best_R[first:] = np.maximum(with_item, best_R[first:])
+  taken = []  # for every item, a bit for each sum it fits in: is it in the best subset so far?
+  for value, cost, first in zip(values_N.tolist(), costs_N.tolist(), first_N.tolist(), strict=True):
+    rest = len(sums_R) - first
+    without = best_R[:rest] if is_dense else best_R[index_of_sum[sums_R[first:] - cost]]
+    with_item = without + value
+    is_better = with_item > best_R[first:]
+    np.copyto(best_R[first:], with_item, where=is_better)
     taken.append(np.packbits(is_better))
 
   selected_N = np.zeros(len(values_N), bool)
   left = budget
   for n in reversed(range(len(values_N))):
-    index = index_of_sum[left]
-    if taken[n][index >> 3] >> (7 - (index & 7)) & 1:
+    bit = int(index_of_sum[left]) - int(first_N[n])
+    if bit >= 0 and taken[n][bit >> 3] >> (7 - (bit & 7)) & 1:
       selected_N[n] = True
-      left -= costs_N[n]
+      left -= int(costs_N[n])
   return selected_N
 
 

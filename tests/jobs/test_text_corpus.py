@@ -8,7 +8,7 @@ import pytest
 from vsumjax.data import transcript
 from vsumjax.data.manifest import load_manifest
 from vsumjax.data.tokenizer import load_tokenizer
-from vsumjax.jobs.tvsum_text import make_corpus
+from vsumjax.jobs.text_corpus import make_corpus
 from vsumjax.summary.benchmark import AnnotatedVideo
 from vsumjax.types import InputError
 
