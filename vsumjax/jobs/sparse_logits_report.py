@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from vsumjax.files import replacing
-from vsumjax.jobs.study import with_interval
+from vsumjax.summary.cross_validation import Interval
 
 COLORS = ("#222222", "#1f77b4", "#2ca02c", "#d62728", "#9467bd")
 BASELINE = "full"
@@ -43,8 +43,8 @@ def show(report: Mapping[str, Any]) -> None:
   for name, curves in report["held_out_kl"].items():
     size = report["bytes_per_token"].get("topk" if name == "renormalised" else name)
     last = [curve[-1] for curve in curves]
-    excess = "" if name == BASELINE else with_interval(excess_percent(report, name), "+")
-    table.add_row(name, f"{size:.1f}" if size else "", with_interval(last), excess)
+    excess = "" if name == BASELINE else f"{Interval.of(excess_percent(report, name)):+}"
+    table.add_row(name, f"{size:.1f}" if size else "", f"{Interval.of(last)}", excess)
   rich.console.Console().print(table)
 
 
