@@ -76,3 +76,12 @@ def test_the_script_does_not_hide_the_standard_librarys_module():
   )
   program = f"import sys; sys.path.insert(0, {str(ROOT / 'launch')!r})\n{code}"
   subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_model_that_reads_text_alone_is_shown_without_frames(make_config, tmp_path):
+  config = make_config(**{"prompt.frames_per_segment": 0, "prompt.position": 4})
+  (about,) = inspect_data.inspect_data(config, tmp_path, step=0, rows=1)
+  assert " at: " in about["prompt"]
+  assert about["tokens"]["image"] == 0
+  with Image.open(tmp_path / "batch.png") as image:
+    assert image.size[0] > 1000

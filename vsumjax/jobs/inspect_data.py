@@ -162,6 +162,20 @@ def save_sheet(path: Path, batch: Batch, described: list[dict[str, Any]], title:
 
 def _draw_frames(axes: Axes, frames_NFHW3: np.ndarray, about: dict[str, Any]) -> None:
   """The frames of a segment from left to right, segments below each other if there are many."""
+  axes.axis("off")
+  start_s, end_s = about["span_s"][0][0], about["span_s"][-1][1]
+  axes.set_title(
+    f"example {about['example']}: {about['video']}, {start_s:.1f}–{end_s:.1f} s",
+    fontsize=9,
+    loc="left",
+    parse_math=False,
+  )
+  if frames_NFHW3.size:  # else the model reads text alone
+    axes.imshow(_tile(frames_NFHW3), interpolation="nearest")
+
+
+def _tile(frames_NFHW3: np.ndarray) -> np.ndarray:
+  """u8[height, width, 3]: all frames on white."""
   num_segments, num_frames, height, width, _ = frames_NFHW3.shape
   num_columns = max(num_frames, min(6, num_segments * num_frames) // num_frames * num_frames)
   flat = frames_NFHW3.reshape(-1, height, width, 3)
@@ -171,15 +185,7 @@ def _draw_frames(axes: Axes, frames_NFHW3: np.ndarray, about: dict[str, Any]) ->
     line, column = divmod(index, num_columns)
     top, left = line * (height + 2), column * (width + 2)
     sheet[top : top + height, left : left + width] = frame
-  axes.imshow(sheet, interpolation="nearest")
-  axes.axis("off")
-  start_s, end_s = about["span_s"][0][0], about["span_s"][-1][1]
-  axes.set_title(
-    f"example {about['example']}: {about['video']}, {start_s:.1f}–{end_s:.1f} s",
-    fontsize=9,
-    loc="left",
-    parse_math=False,
-  )
+  return sheet
 
 
 def _draw_targets(axes: Axes, targets_NC: np.ndarray, weight_N: np.ndarray) -> None:
