@@ -57,6 +57,11 @@ def test_all_protocols_side_by_side(folder, capsys):
   content = json.loads((folder / "out" / "evaluation.json").read_text())
   assert [part["name"] for part in content["protocols"]] == list(protocols.BY_NAME)
   assert (content["num_videos"], content["skipped"]) == (3, {})
+  # However narrow the screen, no column is lost: the last of the first line is the binary oracle.
+  line = next(line for line in printed.splitlines() if line.split()[:2] == ["tvsum-rank", "tau"])
+  binary = content["protocols"][0]["rows"][-1]
+  assert binary["predictor"] == "binary oracle"
+  assert line.split()[-1] == f"{binary['means']['tau']:.3f}"
   for part in content["protocols"]:
     assert part["name"] in printed
     measured, *rows = part["rows"]

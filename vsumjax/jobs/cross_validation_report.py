@@ -15,7 +15,7 @@ from vsumjax.summary.benchmark import AnnotatedVideo
 from vsumjax.summary.cross_validation import CrossValidation, Interval
 from vsumjax.summary.predictions import Prediction
 from vsumjax.summary.protocols import Protocol, Result
-from vsumjax.summary.report import Part, Report
+from vsumjax.summary.report import Part, Report, show
 
 STUDENT = "student"
 Tests = Sequence[tuple[int, Mapping[str, Prediction]]]  # seed and predictions of each training
@@ -131,8 +131,8 @@ def print_table(result: CrossValidation) -> None:
   )
   table.add_section()
   for row in result.context:
-    values = (f"{row.mean(m):.3f}" if m in row.by_video else "" for m in result.measures)
-    table.add_row(row.predictor, *values)
+    means = dataclasses.replace(row, interval={})
+    table.add_row(row.predictor, *(show(means, measure) for measure in result.measures))
   table.caption = (
     "95 % intervals: of the student over seeds, of the difference over videos.\n"
     f"Chosen: {result.selection}."

@@ -21,7 +21,7 @@ from vsumjax.summary.score_files import load_scores
 from vsumjax.types import InputError
 
 ALL = "all"
-_TABLE_WIDTH = 132
+_WIDEST = 400  # characters
 
 
 def rescore(
@@ -112,10 +112,12 @@ def measure_all(
 
 def show_report(report: Report) -> None:
   """Prints the table, on lines long enough for it, and what a reader has to know."""
-  console = rich.console.Console(highlight=False)
-  console.width = max(console.width, _TABLE_WIDTH)
+  console, table = rich.console.Console(highlight=False), make_table(report)
+  # A table that is too wide would lose its last columns.
+  needed = console.measure(table, options=console.options.update(max_width=_WIDEST)).maximum
+  console.width = max(console.width, needed)
   console.print(report.title, style="bold")
-  console.print(make_table(report))
+  console.print(table)
   for name, why in report.skipped.items():
     console.print(f"{name} left out: {why}")
   for note in report.notes:

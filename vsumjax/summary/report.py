@@ -101,16 +101,12 @@ def make_table(report: Report) -> rich.table.Table:
     for name in context.DESCRIPTIONS
     if any(row.predictor == name for part in report.parts for row in part.context)
   ]
-  with_interval = {
-    row.predictor for part in report.parts for row in (part.result, *part.context) if row.interval
-  }
   table = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1))
   table.add_column("protocol", no_wrap=True)
   table.add_column("measure", no_wrap=True)
   predictor = report.parts[0].result.predictor if report.parts else ""
   for name in (predictor, "of ceiling", *names):
-    # Means with an interval stay on one line.
-    table.add_column(name, justify="right", min_width=13 if name in with_interval else 7)
+    table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
   for part in report.parts:
     rows = {row.predictor: row for row in part.context}
     for i, measure in enumerate(part.result.by_video):
