@@ -97,7 +97,6 @@ def cross_validate(
   if not seeds or len(set(seeds)) < len(seeds):
     raise InputError(f"seeds: needs one or more different numbers, is {list(seeds)}")
   split = _with_validation(split, validation_share, videos)
-  tested = [video for video in videos if any(video.id in fold.test for fold in split.folds)]
   protocols.check(_of_ids(videos, split.videos), protocol)
   whole = load_manifest(manifest)
   _keep_plan(out, split, whole)
@@ -110,6 +109,18 @@ def cross_validate(
   ]
   with _shared_compilations(out / "compiled"):
     _train_and_score(trainings)
+  return _report(trainings, split, videos, protocol, out)
+
+
+def _report(
+  trainings: Sequence[_Training],
+  split: Split,
+  videos: Sequence[AnnotatedVideo],
+  protocol: protocols.Protocol,
+  out: Path,
+) -> CrossValidation:
+  """Measures finished trainings; writes and prints what they reach."""
+  tested = [video for video in videos if any(video.id in fold.test for fold in split.folds)]
   if split.is_partition:
     _save_scores_by_seed(trainings, videos, out / "scores")
   chosen, skipped = choose_protocols(ALL, tested)
@@ -117,7 +128,7 @@ def cross_validate(
     rows = context.context_of_all(tested, chosen, update=update)
   result = CrossValidation(
     split=split,
-    selection=_selection(configs[0].train),
+    selection=_selection(trainings[0].config.train),
     protocol=protocol,
     trained=tuple(_measure(training, videos, protocol) for training in trainings),
     context=rows[chosen.index(protocol)],
