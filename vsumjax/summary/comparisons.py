@@ -88,9 +88,7 @@ def keyshot_f1(video: AnnotatedVideo, prediction: Prediction, *, budget: keyshot
 
 def summary_f1(summary_F: Array, summary_AF: Array) -> Array:
   """f64[A]: harmonic mean of precision and recall of the frames, 0 where both are empty."""
-  overlap_A = np.count_nonzero(summary_AF[:, summary_F], axis=1)
-  total_A = np.count_nonzero(summary_AF, axis=1) + np.count_nonzero(summary_F)
-  return np.divide(2.0 * overlap_A, total_A, out=np.zeros(len(overlap_A)), where=total_A > 0)
+  return metrics.f1(summary_F, summary_AF, np.ones(len(summary_F)))
 
 
 def with_summaries(video: AnnotatedVideo, *, budget: keyshots.Budget) -> AnnotatedVideo:
