@@ -19,7 +19,7 @@ def main() -> int:
   args = parser.parse_args()
 
   def run() -> None:
-    from vsumjax.jobs.sparse_logits import Settings, run_study
+    from vsumjax.studies.sparse_logits import Settings, run_study
 
     run_study(args.out, Settings(), args.seeds)
 

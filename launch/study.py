@@ -19,7 +19,7 @@ def main() -> int:
   args = parser.parse_args()
 
   def run() -> None:
-    from vsumjax.jobs.study import run_study
+    from vsumjax.studies.study import run_study
 
     run_study(CONFIG, args.root, args.seeds)
 

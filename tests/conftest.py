@@ -11,6 +11,7 @@ from pathlib import Path
 
 import hypothesis
 import jax
+import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
@@ -34,19 +35,35 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-from vsumjax import cli, config, sharding, testing  # noqa: E402  (after the hook)
-from vsumjax.data import audio, fake, prompt, tokenizer  # noqa: E402
+from vsumjax import cli, sharding, testing  # noqa: E402  (after the hook)
+from vsumjax.data import prompt, tokenizer  # noqa: E402
+from vsumjax.data.made import corpora  # noqa: E402
+from vsumjax.experiment import config  # noqa: E402
 from vsumjax.jobs.train import train  # noqa: E402
+from vsumjax.media import audio  # noqa: E402
+from vsumjax.summary import scores  # noqa: E402
+from vsumjax.types import SegmentScores  # noqa: E402
 
-CORPUS = fake.FakeConfig(
+CORPUS = corpora.CorpusConfig(
   seed=1, num_train=3, num_validation=1, num_test=2, num_annotators=3, min_s=8, max_s=12, height=32,
   width=48, fps=5,
 )  # fmt: skip
 
 
+CLIPS = Path(__file__).parents[2] / "shared" / "data" / "clips"
+
+
 def pytest_unconfigure():
   if _OWN_CACHE:
     shutil.rmtree(_OWN_CACHE)
+
+
+@pytest.fixture
+def clips():
+  """The folder of real clips."""
+  if not CLIPS.is_dir():
+    pytest.skip("the real clips of ../shared/data/clips are not here")
+  return CLIPS
 
 
 @pytest.fixture
@@ -60,7 +77,7 @@ def one_device():
 def corpus(tmp_path_factory):
   """A folder with manifest.jsonl, six short videos in media/ and tokenizer.model; don't change."""
   root = tmp_path_factory.mktemp("corpus")
-  fake.make_corpus(root, CORPUS)
+  corpora.make_corpus(root, CORPUS)
   texts = [prompt.TEMPLATE, *audio.PHRASES, "the quick farmer smashes a golden record"]
   tokenizer.train_tokenizer(texts, root / "tokenizer.model", vocab_size=360, num_markers=4)
   return root
@@ -166,6 +183,31 @@ def get_chain(arg):
     return path
 
   return write
+
+
+@pytest.fixture
+def make_summary():
+  """Four segments of 2 s and one of 3.5 s, the second and the last two chosen, or as changed."""
+
+  def build(**changes):
+    fields = {
+      "media": "talk.mp4",
+      "title": "A talk",
+      "duration_s": 11.5,
+      "share": 0.7,
+      "scores": SegmentScores(
+        np.array([1.5, 4.31, 2.0, 3.0, 4.9], np.float32),
+        np.array([0, 1, 2, 0, 1], np.int32),
+        np.array([[0, 2], [2, 4], [4, 6], [6, 8], [8, 11.5]], np.float64),
+      ),
+      "selected_N": np.array([False, True, False, True, True]),
+      "said": ("", "good morning", "", "so", "thank you"),
+      "heard": ("silence", "loud tone", "silence", "quiet noise", "silence"),
+      "model": {"parameters_digest": "9f0c"},
+    }
+    return scores.Summary(**{**fields, **changes})
+
+  return build
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from vsumjax import cli
-from vsumjax.stopping import Stopped
+from vsumjax.host.stopping import Stopped
 from vsumjax.types import InputError
 
 

@@ -10,8 +10,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from vsumjax import stopping
-from vsumjax.jobs import benchmark_commands, evaluation_commands, training_commands
+from vsumjax.benchmarks import command_line
+from vsumjax.host import stopping
+from vsumjax.jobs import evaluation_commands, training_commands
 from vsumjax.jobs.training_commands import add_config
 from vsumjax.types import InputError
 
@@ -62,7 +63,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     _add_summarize,
     _add_convert,
     _add_inspect,
-    benchmark_commands.add_benchmark,
+    command_line.add_benchmark,
     _add_build_dataset,
   ):
     command = add(commands)
@@ -101,8 +102,8 @@ def _add_prepare(commands) -> argparse.ArgumentParser:
 def _prepare(args: argparse.Namespace) -> None:
   if args.beam_flags and not args.runner:
     raise InputError(f"{args.beam_flags[0]}: flags after -- go with --runner")
-  from vsumjax.config import load_config
-  from vsumjax.data.preparation import Settings
+  from vsumjax.data.prepared.preparation import Settings
+  from vsumjax.experiment.config import load_config
   from vsumjax.jobs import prepare
 
   settings = Settings(
@@ -208,7 +209,7 @@ def _add_inspect(commands) -> argparse.ArgumentParser:
 
 
 def _inspect(args: argparse.Namespace) -> None:
-  from vsumjax.config import load_config
+  from vsumjax.experiment.config import load_config
   from vsumjax.jobs.inspect_data import inspect_data
 
   inspect_data(load_config(args.config, args.overrides), args.out, step=args.step, rows=args.rows)
@@ -244,10 +245,11 @@ def _build_dataset(args: argparse.Namespace) -> None:
   for flag in needed.get(args.name, ("manual_dir", "data_dir")):
     if getattr(args, flag) is None:
       raise InputError(f"{args.name} needs --{flag.replace('_', '-')}")
-  from vsumjax.jobs import benchmarks, build_dataset, text_corpus
+  from vsumjax.experiment import annotations
+  from vsumjax.jobs import build_dataset, text_corpus
 
   if args.name == "text":
-    videos = benchmarks.open_benchmark(args.benchmark, segments=args.segments)
+    videos = annotations.open_benchmark(args.benchmark, segments=args.segments)
     print(f"As a manifest: {text_corpus.make_corpus(videos, args.captions, args.out)}")
   elif args.name == "folder":
     build_dataset.build_folder(args.videos, args.out, shares=args.shares, labels=args.labels)

@@ -1,22 +1,10 @@
-"""The real clips, where they are at hand; three short videos and a source of their windows."""
-
-import pathlib
+"""Three short videos and a source of their windows."""
 
 import pytest
 import three_videos
 
 from vsumjax.data.tokenizer import load_tokenizer
 from vsumjax.data.windows import WindowSource
-
-CLIPS = pathlib.Path(__file__).parents[3] / "shared" / "data" / "clips"
-
-
-@pytest.fixture
-def clips():
-  """The folder of real clips."""
-  if not CLIPS.is_dir():
-    pytest.skip("the real clips of ../shared/data/clips are not here")
-  return CLIPS
 
 
 @pytest.fixture(scope="session")

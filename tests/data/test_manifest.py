@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from vsumjax.data import manifest
+from vsumjax.data.videos import Prepared
 from vsumjax.types import InputError
 
 LINE = {"id": "a", "media": "media/a.mp4", "title": "A talk", "split": "train"}
@@ -148,7 +149,7 @@ def test_all_fields_survive_saving(folder):
   }  # fmt: skip
   loaded = manifest.load_manifest(write(folder, line))
   assert loaded.videos[0].media == "gs://bucket/a.mp4"
-  assert loaded.videos[0].prepared == manifest.Prepared(folder / "media/b.mp4", 3)
+  assert loaded.videos[0].prepared == Prepared(folder / "media/b.mp4", 3)
   manifest.save_manifest(folder / "saved.jsonl", loaded.videos)
   again = manifest.load_manifest(folder / "saved.jsonl")
   assert again.videos == loaded.videos

@@ -8,11 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from three_videos import CONFIG, NUM_EXAMPLES
 
-from vsumjax.data import pipeline, prompt, teacher_cache
+from vsumjax.data import pipeline, prompt
 from vsumjax.data.augment import AugmentConfig
 from vsumjax.data.order import GlobalOrder, MixedOrder, Part
 from vsumjax.data.pipeline import sequential_batches, training_batches
 from vsumjax.data.sets import DataSet
+from vsumjax.data.teacher_cache.reader import CacheReader
+from vsumjax.data.teacher_cache.schema import CacheIdentity
+from vsumjax.data.teacher_cache.token_records import CachedAnswer
+from vsumjax.data.teacher_cache.writer import CacheWriter, seal
 from vsumjax.data.windows import WindowSource
 from vsumjax.types import InputError
 
@@ -210,7 +214,7 @@ def test_impossible_values_are_refused_by_key(wrong, told):
 
 @pytest.fixture
 def teacher(source, tokenizer, tmp_path):
-  identity = teacher_cache.CacheIdentity(
+  identity = CacheIdentity(
     teacher_digest="teacher",
     tokenizer_digest=tokenizer.digest,
     prompt_digest=prompt.prompt_digest(CONFIG, tokenizer),
@@ -219,13 +223,13 @@ def teacher(source, tokenizer, tmp_path):
     window=2,
     num_classes=5,
   )
-  writer = teacher_cache.CacheWriter(tmp_path, identity, shard_size=4)
+  writer = CacheWriter(tmp_path, identity, shard_size=4)
   for shard in writer.pending_shards():
     examples = range(shard.start, shard.stop)
-    answers = [teacher_cache.CachedAnswer(np.full((2, 5), i, np.float32)) for i in examples]
+    answers = [CachedAnswer(np.full((2, 5), i, np.float32)) for i in examples]
     writer.write_shard(shard, [source.example_key(i) for i in examples], answers)
-  teacher_cache.seal(tmp_path, identity, shard_size=4)
-  return teacher_cache.CacheReader(tmp_path, {"teacher_digest": "teacher"})
+  seal(tmp_path, identity, shard_size=4)
+  return CacheReader(tmp_path, {"teacher_digest": "teacher"})
 
 
 def test_teachers_answer_the_examples_of_the_batch(videos, tokenizer, teacher):

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from three_videos import CONFIG
 
-from vsumjax.data import prompt, teacher_cache
+from vsumjax.data import prompt
 from vsumjax.data.pipeline import sequential_batches
-from vsumjax.data.teacher_cache import CachedAnswer
-from vsumjax.data.token_records import CachedText
+from vsumjax.data.teacher_cache.reader import CacheReader
+from vsumjax.data.teacher_cache.schema import CacheIdentity
+from vsumjax.data.teacher_cache.token_records import CachedAnswer, CachedText
+from vsumjax.data.teacher_cache.writer import CacheWriter, seal
 from vsumjax.data.windows import WindowSource
 from vsumjax.types import InputError
 
@@ -29,7 +31,7 @@ def text_of(example, shift=0):
 
 @pytest.fixture(scope="module")
 def identity(source, tokenizer):
-  return teacher_cache.CacheIdentity(
+  return CacheIdentity(
     teacher_digest="teacher",
     tokenizer_digest=tokenizer.digest,
     prompt_digest=prompt.prompt_digest(CONFIG, tokenizer),
@@ -52,7 +54,7 @@ def make_cache(source, identity, tmp_path_factory):
 
   def make(shift=0, **changes):
     folder, changed = tmp_path_factory.mktemp("cache"), dataclasses.replace(identity, **changes)
-    writer = teacher_cache.CacheWriter(folder, changed, shard_size=4)
+    writer = CacheWriter(folder, changed, shard_size=4)
     for shard in writer.pending_shards():
       examples = range(shard.start, shard.stop)
       answers = [
@@ -62,8 +64,8 @@ def make_cache(source, identity, tmp_path_factory):
         for i in examples
       ]
       writer.write_shard(shard, [source.example_key(i) for i in examples], answers)
-    teacher_cache.seal(folder, changed, shard_size=4)
-    return teacher_cache.CacheReader(folder, {})
+    seal(folder, changed, shard_size=4)
+    return CacheReader(folder, {})
 
   return make
 

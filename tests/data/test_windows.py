@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from three_videos import CONFIG, DURATIONS_S, NUM_EXAMPLES, WINDOW_BYTES, level_of
 
-from vsumjax.data import reading, segments
+from vsumjax.data import reading
 from vsumjax.data.augment import Augmentation, AugmentConfig
-from vsumjax.data.manifest import Labels
+from vsumjax.data.videos import Labels
 from vsumjax.data.windows import WindowSource
+from vsumjax.media import segments
 from vsumjax.types import InputError
 
 

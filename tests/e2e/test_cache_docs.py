@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vsumjax.data.teacher_cache import CacheReader
-from vsumjax.jobs import cache_benchmark
+from vsumjax.benchmarks import cache
+from vsumjax.data.teacher_cache.reader import CacheReader
 
 DOCS = (Path(__file__).parents[2] / "docs" / "cache.md").read_text()
 COMMANDS = [
@@ -20,8 +20,8 @@ def test_the_commands_run(trained, run_cli, monkeypatch, tmp_path):
   assert len(COMMANDS) == 3
   (tmp_path / "runs" / "demo").mkdir(parents=True)
   (tmp_path / "runs" / "demo" / "teacher").symlink_to(trained)
-  small = cache_benchmark.Task(num_scores=9, num_texts=2, text_tokens=2, vocab_size=600)
-  monkeypatch.setattr(cache_benchmark, "Task", lambda: small)
+  small = cache.Task(num_scores=9, num_texts=2, text_tokens=2, vocab_size=600)
+  monkeypatch.setattr(cache, "Task", lambda: small)
   monkeypatch.chdir(tmp_path)
   for command in COMMANDS:
     program, script, *arguments = shlex.split(command)

@@ -8,10 +8,10 @@ import pytest
 
 from vsumjax.convert import formats
 from vsumjax.data import pipeline
+from vsumjax.experiment.run import run_training
+from vsumjax.experiment.workdir import load_student
 from vsumjax.jobs.convert import convert
 from vsumjax.models import lora
-from vsumjax.run import run_training
-from vsumjax.workdir import load_student
 
 # One frame of 16 soft tokens and no pooling, as PaliGemma reads it.
 PALIGEMMA = {

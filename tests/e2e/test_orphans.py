@@ -4,7 +4,7 @@ from pathlib import Path
 
 from launched import Launched, needs_proc, require_gone
 
-from vsumjax.config import build_config, to_dict
+from vsumjax.experiment.config import build_config, to_dict
 
 
 def _is_worker(pid):

@@ -12,16 +12,16 @@ import pytest
 
 from vsumjax import sharding
 from vsumjax.data import pipeline
-from vsumjax.data.teacher_cache import CacheReader
-from vsumjax.experiment import build_experiment
+from vsumjax.data.teacher_cache.reader import CacheReader
+from vsumjax.experiment.experiment import build_experiment
+from vsumjax.experiment.run import build_run
+from vsumjax.experiment.workdir import load_student
 from vsumjax.jobs.cache_teacher import cache_teacher
 from vsumjax.jobs.cached_text import TextConfig
 from vsumjax.jobs.train import train
-from vsumjax.run import build_run
+from vsumjax.tasks.score.text_objective import TextObjective, TextTeacher, text_terms
 from vsumjax.training import loop
-from vsumjax.training.text_objective import TextObjective, TextTeacher, text_terms
 from vsumjax.types import InputError
-from vsumjax.workdir import load_student
 
 # At this temperature half of the teacher's texts has an entropy below 2 nats, of at most 6.2.
 T, Y, NUM_STEPS = 0.3, 6, 60

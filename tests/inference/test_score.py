@@ -6,9 +6,9 @@ import pytest
 
 from vsumjax import sharding
 from vsumjax.data import pipeline
+from vsumjax.experiment.workdir import load_student
 from vsumjax.inference import score
 from vsumjax.inference.score import Readout
-from vsumjax.workdir import load_student
 
 
 @pytest.fixture(scope="module")

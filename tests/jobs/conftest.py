@@ -4,7 +4,7 @@ import contextlib
 
 import pytest
 
-from vsumjax.data.teacher_cache import CacheWriter
+from vsumjax.data.teacher_cache.writer import CacheWriter
 
 
 @pytest.fixture

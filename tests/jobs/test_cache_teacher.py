@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vsumjax.data import teacher_cache
+from vsumjax.data.teacher_cache.reader import CacheReader, verify
+from vsumjax.data.teacher_cache.schema import cut_shards
+from vsumjax.experiment.workdir import load_student
 from vsumjax.inference.score import Scorer
 from vsumjax.jobs import cache_teacher as module
 from vsumjax.jobs.cache_teacher import cache_teacher
 from vsumjax.sharding import MeshConfig
 from vsumjax.types import InputError
-from vsumjax.workdir import load_student
 
 BATCH = {"batch_size": 8, "shard_size": 3}
 
@@ -33,8 +34,8 @@ def test_a_cache_holds_the_teachers_last_exit(trained, cache):
   student = load_student(trained)
   source = student.experiment.source("train")
   readouts = student.scorer(8).read(source, lambda *update: None)
-  teacher_cache.verify(cache)
-  reader = teacher_cache.CacheReader(cache, {"teacher_digest": student.params_digest})
+  verify(cache)
+  reader = CacheReader(cache, {"teacher_digest": student.params_digest})
   assert len(reader) == len(source) > 3
   for example in range(len(source)):
     video, first = source.window(example)
@@ -52,7 +53,7 @@ def test_an_interrupted_cache_goes_on_where_it_stopped(
     cache_teacher(trained, out, **BATCH)
   assert not (out / "MANIFEST.json").exists()
   with pytest.raises(InputError, match="not a finished teacher cache"):
-    teacher_cache.CacheReader(out, {})
+    CacheReader(out, {})
   finished = {path: path.stat().st_mtime_ns for path in out.glob("*.arrayrecord")}
   assert len(finished) == 1
   cache_teacher(trained, out, **BATCH)
@@ -82,7 +83,7 @@ def test_another_split_is_cached_elsewhere(trained, cache, tmp_path):
     cache_teacher(trained, cache, split="test", **BATCH)
   cache_teacher(trained, tmp_path / "test", split="test", **BATCH)
   source = load_student(trained).experiment.source("test")
-  assert len(teacher_cache.CacheReader(tmp_path / "test", {})) == len(source)
+  assert len(CacheReader(tmp_path / "test", {})) == len(source)
 
 
 def test_bad_input_is_one_line_and_leaves_nothing(trained, run_cli, tmp_path):
@@ -106,7 +107,7 @@ def test_the_command_writes_a_cache(trained, run_cli, tmp_path):
   status, _, err = run_cli("cache-teacher", "--checkpoint", trained, "--out", out)
   assert status == 0
   assert err.startswith(f"cache {out}: ")
-  teacher_cache.verify(out)
+  verify(out)
   shutil.rmtree(out)
 
 
@@ -125,7 +126,7 @@ def test_shards_grow_with_the_cache_up_to_a_size(num_examples, shard_size):
 def test_pending_examples_come_once_and_shards_begin_with_a_batch(
   num_examples, shard_size, num_rows, finished, place
 ):
-  shards = teacher_cache._cut_shards(num_examples, shard_size)[place[0] :: place[1]]
+  shards = cut_shards(num_examples, shard_size)[place[0] :: place[1]]
   pending = [shard for shard in shards if shard.index not in finished]
   per_shard = -(-min(shard_size, num_examples) // num_rows)
   num_batches = module._num_batches(pending, num_rows, per_shard)
@@ -159,7 +160,7 @@ def test_a_large_teacher_lies_on_a_mesh(trained, tmp_path, run_cli):
     out = tmp_path / name
     status, _, err = run_cli("cache-teacher", "--checkpoint", trained, "--out", out, *flags)
     assert status == 0, err
-  one, two = (teacher_cache.CacheReader(tmp_path / name, {}) for name in ("one", "two"))
+  one, two = (CacheReader(tmp_path / name, {}) for name in ("one", "two"))
   for example in range(len(one)):
     np.testing.assert_allclose(one[example].score_logits, two[example].score_logits, atol=1e-4)
 

@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 
 from vsumjax import sharding
-from vsumjax.data import pipeline, teacher_cache
+from vsumjax.data import pipeline
+from vsumjax.data.teacher_cache.reader import CacheReader, verify
+from vsumjax.experiment.workdir import load_student
 from vsumjax.inference import force
 from vsumjax.inference.score import Scorer
 from vsumjax.jobs import cache_teacher as module
 from vsumjax.jobs.cache_teacher import cache_teacher
 from vsumjax.jobs.cached_text import TextConfig, text_config
 from vsumjax.types import InputError, Prompt
-from vsumjax.workdir import load_student
 
 Y, J, T = 5, 7, 0.5
 BATCH = {"batch_size": 8, "shard_size": 3}
@@ -34,7 +35,7 @@ def _files(folder):
 
 
 def _answers(folder):
-  reader = teacher_cache.CacheReader(folder, {})
+  reader = CacheReader(folder, {})
   return [reader[example] for example in range(len(reader))]
 
 
@@ -67,11 +68,11 @@ def asked_again(trained):
 
 def test_a_cache_holds_the_answers_and_the_likeliest_tokens(trained, cache, asked_again):
   student = load_student(trained)
-  identity = teacher_cache.CacheReader(cache, {}).identity
+  identity = CacheReader(cache, {}).identity
   assert (identity.text_kind, identity.text_source) == ("topk", student.params_digest)
   assert (identity.text_tokens, identity.text_entries, identity.text_temperature) == (Y, J, T)
   assert identity.vocab_size == 512
-  teacher_cache.verify(cache)
+  verify(cache)
   for answer, (tokens, logits_YV) in zip(_answers(cache), asked_again, strict=True):
     np.testing.assert_array_equal(answer.text.tokens, tokens)
     logp_YV = np.asarray(jax.nn.log_softmax(logits_YV / T))
@@ -159,7 +160,7 @@ def mentor(trained, tmp_path, monkeypatch):
 def test_a_mentor_speaks_of_the_teachers_texts(cache, mentor, tmp_path):
   text = TextConfig("sampled", 12, T, texts_of=cache)
   said = cache_teacher(mentor, tmp_path / "mentors", text=text, **BATCH)
-  teacher, mentor = (teacher_cache.CacheReader(folder, {}).identity for folder in (cache, said))
+  teacher, mentor = (CacheReader(folder, {}).identity for folder in (cache, said))
   assert mentor.text_source == teacher.text_source == teacher.teacher_digest
   assert mentor.text_tokens == Y and mentor.teacher_digest == "0" * 32
   for one, other in zip(_answers(cache), _answers(said), strict=True):
@@ -212,6 +213,6 @@ def test_the_command_writes_texts(trained, run_cli, tmp_path):
   arguments = ["--checkpoint", trained, "--out", out, "--text", "sampled", "--max-new-tokens", "3"]
   status, _, _ = run_cli("cache-teacher", *arguments, "--temperature", "2")
   assert status == 0
-  identity = teacher_cache.CacheReader(out, {}).identity
+  identity = CacheReader(out, {}).identity
   assert (identity.text_tokens, identity.text_entries, identity.text_temperature) == (3, 12, 2.0)
   assert len(_answers(out)[0].text.tokens) <= 3

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from vsumjax.config import load_chain, load_config
-from vsumjax.data import teacher_cache, tokenizer
+from vsumjax.data import tokenizer
+from vsumjax.data.teacher_cache.reader import verify
+from vsumjax.experiment.config import load_chain, load_config
 from vsumjax.jobs import chain
 from vsumjax.types import InputError
 
@@ -55,7 +56,7 @@ def test_a_chain_runs_once_and_goes_on_where_it_was_stopped(make_chain, tmp_path
   headings = ["1/5 teacher: cross entropy", "2/5 teacher: its logits", "5/5 student: cross entropy"]
   assert all(heading in err for heading in headings), err
   for name in ("teacher", "mentor"):
-    teacher_cache.verify(tmp_path / f"{name}_cache")
+    verify(tmp_path / f"{name}_cache")
   digest = (tmp_path / "student" / "FINISHED.json").read_text()
   (tmp_path / "student" / "FINISHED.json").unlink()
   (tmp_path / "mentor_cache" / "MANIFEST.json").unlink()
@@ -63,7 +64,7 @@ def test_a_chain_runs_once_and_goes_on_where_it_was_stopped(make_chain, tmp_path
   assert status == 0, err
   assert "train " not in err  # the student stood at its last step
   assert (tmp_path / "student" / "FINISHED.json").read_text() == digest
-  teacher_cache.verify(tmp_path / "mentor_cache")
+  verify(tmp_path / "mentor_cache")
 
 
 def test_overrides_are_for_every_stage(make_chain, tmp_path, run_cli, monkeypatch):

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from vsumjax import testing
-from vsumjax.convert import formats, native, weights
+from vsumjax.convert import check, formats, native, weights
 from vsumjax.convert.tensors import LazyTensor, full
 from vsumjax.convert.weights import Facts, Weights
 from vsumjax.data import tokenizer
-from vsumjax.jobs import check
 from vsumjax.types import InputError
 
 

@@ -5,13 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from vsumjax import run
-from vsumjax.data.manifest import Labels, Video, load_manifest, save_manifest
+from vsumjax.data.manifest import load_manifest, save_manifest
+from vsumjax.data.videos import Labels, Video
+from vsumjax.evaluation import context, protocols
+from vsumjax.evaluation.benchmark import AnnotatedVideo
+from vsumjax.evaluation.score_files import load_scores
+from vsumjax.evaluation.splits import Fold, Split, true_folds
+from vsumjax.experiment import run
 from vsumjax.jobs import cross_validate as job
-from vsumjax.summary import context, protocols
-from vsumjax.summary.benchmark import AnnotatedVideo
-from vsumjax.summary.score_files import load_scores
-from vsumjax.summary.splits import Fold, Split, true_folds
 from vsumjax.types import InputError
 
 FPS, NUM_FRAMES, UNIT_FRAMES = 4.0, 64, 8

@@ -5,13 +5,14 @@ import json
 import jax
 import pytest
 
-from vsumjax.data import fake, teacher_cache
+from vsumjax.data.made import corpora
+from vsumjax.data.teacher_cache.reader import verify
 from vsumjax.jobs import demo
 
 STEPS = (
   "config.train.update(num_steps=4, batch_size=4, checkpoint_every=2, eval_every=4, log_every=1)"
 )
-SMALL = fake.FakeConfig(
+SMALL = corpora.CorpusConfig(
   num_train=2, num_validation=1, num_test=1, num_annotators=3, min_s=8, max_s=8, height=48,
   width=64, fps=5,
 )  # fmt: skip
@@ -23,12 +24,12 @@ def run(write_small_demo, tmp_path_factory):
   """`run()` runs the demo in small on one device; the root is `run.root`."""
   root = tmp_path_factory.mktemp("demo")
   write_small_demo(root / "small.py", STEPS)
-  one, make_corpus = jax.devices()[:1], fake.make_corpus
+  one, make_corpus = jax.devices()[:1], corpora.make_corpus
 
   def run():
     with pytest.MonkeyPatch.context() as patch:
       patch.setattr(
-        fake, "make_corpus", lambda out, config, update: make_corpus(out, SMALL, update)
+        corpora, "make_corpus", lambda out, config, update: make_corpus(out, SMALL, update)
       )
       patch.setattr(jax, "devices", lambda: one)
       return demo.run_demo(root / "small.py", root / "run", seed=3)
@@ -53,7 +54,7 @@ def test_every_stage_leaves_its_results(run, first):
   root = run.root
   assert len(set(_digests(root).values())) == 3
   for stage in ("teacher", "mentor"):
-    teacher_cache.verify(root / f"{stage}_cache")
+    verify(root / f"{stage}_cache")
   for stage, terms in {
     "teacher": {"ce"},
     "mentor": {"ce", "kl_teacher"},

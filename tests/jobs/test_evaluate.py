@@ -6,8 +6,8 @@ import json
 import pytest
 
 from vsumjax.data import manifest
-from vsumjax.data.manifest import Labels
 from vsumjax.data.pipeline import INPUTS
+from vsumjax.data.videos import Labels
 from vsumjax.jobs.evaluate import evaluate
 
 
@@ -55,7 +55,7 @@ def test_the_file_says_what_was_measured(result, trained, corpus):
 
 def _scores(trained, without):
   """The scores of all segments, by way of the job's own parts."""
-  from vsumjax.workdir import load_student
+  from vsumjax.experiment.workdir import load_student
 
   student = load_student(trained)
   source = student.experiment.source("test", without=frozenset(without))

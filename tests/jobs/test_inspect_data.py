@@ -11,7 +11,7 @@ from PIL import Image
 
 from vsumjax.data import pipeline
 from vsumjax.data.tokenizer import load_tokenizer
-from vsumjax.experiment import build_experiment
+from vsumjax.experiment.experiment import build_experiment
 from vsumjax.jobs import inspect_data
 from vsumjax.types import InputError
 

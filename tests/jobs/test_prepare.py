@@ -8,12 +8,12 @@ import signal
 
 import pytest
 
-from vsumjax.data import preparation, records, shards
 from vsumjax.data.manifest import load_manifest, save_manifest
-from vsumjax.data.preparation import Settings, Skipped
-from vsumjax.data.records import ShardReader
-from vsumjax.data.storage import Folder
-from vsumjax.jobs import prepare, prepare_processes, prepare_report
+from vsumjax.data.prepared import preparation, processes, records, report, shards
+from vsumjax.data.prepared.preparation import Settings, Skipped
+from vsumjax.data.prepared.records import ShardReader
+from vsumjax.data.prepared.storage import Folder
+from vsumjax.jobs import prepare
 from vsumjax.types import InputError
 
 REPORTS = ("report.json", "report.html")  # they tell the time
@@ -177,7 +177,7 @@ def held(corpus, tmp_path):
 
 def outcomes(source, settings, out, **options):
   tasks = preparation.plan(source, dataclasses.replace(settings, videos_per_shard=3), Folder(out))
-  return list(prepare_processes.run_tasks(tasks, num_workers=1, **options))
+  return list(processes.run_tasks(tasks, num_workers=1, **options))
 
 
 def test_a_process_that_ends_twice_at_a_video_costs_that_video(held, settings, tmp_path):
@@ -207,11 +207,11 @@ def test_a_process_that_ends_once_costs_nothing(held, settings, tmp_path):
 def test_processes_that_end_before_they_begin_end_the_run(
   manifest, settings, tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(prepare_processes, "_serve", os._exit)  # given a connection, it fails
+  monkeypatch.setattr(processes, "_serve", os._exit)  # given a connection, it fails
   tasks = tasks_of(manifest, settings, tmp_path / "out")
   message = "shard-00000-of-00003.arrayrecord: its process ended with status 1, 3 times"
   with pytest.raises(RuntimeError, match=message):
-    list(prepare_processes.run_tasks(tasks[:1], num_workers=1, stall_s=60))
+    list(processes.run_tasks(tasks[:1], num_workers=1, stall_s=60))
 
 
 def test_a_video_that_hangs_is_left_out(held, settings, tmp_path):
@@ -230,7 +230,7 @@ def test_what_a_task_raises_ends_the_run(manifest, settings, tmp_path):
   tasks = tasks_of(manifest, settings, tmp_path / "out")
   (tmp_path / "out" / tasks[0].sidecar).mkdir()  # a file cannot take its place
   with pytest.raises(OSError, match=r"shard-00000-of-00003\.json") as raised:
-    list(prepare_processes.run_tasks(tasks, num_workers=1, stall_s=60))
+    list(processes.run_tasks(tasks, num_workers=1, stall_s=60))
   assert "in run_task" in raised.value.__notes__[0]
   assert multiprocessing.active_children() == []
 
@@ -267,7 +267,7 @@ def test_a_share_that_makes_no_sense_is_refused(manifest, settings, tmp_path):
 
 def test_kinds_are_counted_the_most_frequent_first():
   skipped = [Skipped(str(n), kind, "") for n, kind in enumerate("babcb")]
-  assert list(prepare_report.count_kinds(skipped).items()) == [("b", 3), ("a", 1), ("c", 1)]
+  assert list(report.count_kinds(skipped).items()) == [("b", 3), ("a", 1), ("c", 1)]
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from vsumjax.data import shards
-from vsumjax.data.preparation import Settings
+from vsumjax.data.prepared import shards
+from vsumjax.data.prepared.preparation import Settings
 from vsumjax.jobs import prepare
 from vsumjax.types import InputError
 

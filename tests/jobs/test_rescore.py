@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from vsumjax import cli
-from vsumjax.jobs.benchmarks import open_benchmark
+from vsumjax.evaluation import context, protocols
+from vsumjax.evaluation.benchmark_files import load_benchmark
+from vsumjax.experiment.annotations import open_benchmark
 from vsumjax.jobs.rescore import choose_protocols, rescore
-from vsumjax.summary import context, protocols
-from vsumjax.summary.benchmark_files import load_benchmark
 from vsumjax.types import InputError
 
 NUM_FRAMES = {"video_1": 600, "video_2": 960, "video_3": 720}

@@ -7,8 +7,9 @@ import av
 import numpy as np
 import pytest
 
-from vsumjax.data import manifest, video
+from vsumjax.data import manifest
 from vsumjax.jobs.summarize import summarize
+from vsumjax.media import video
 from vsumjax.types import InputError
 
 FILES = {"summary.mp4", "scores.json", "storyboard.png", "timeline.png", "index.html"}

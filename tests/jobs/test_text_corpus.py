@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from vsumjax.data import transcript
 from vsumjax.data.manifest import load_manifest
 from vsumjax.data.tokenizer import load_tokenizer
+from vsumjax.evaluation.benchmark import AnnotatedVideo
 from vsumjax.jobs.text_corpus import make_corpus
-from vsumjax.summary.benchmark import AnnotatedVideo
+from vsumjax.media import subtitles
 from vsumjax.types import InputError
 
 LEVELS_AF = np.repeat([[1, 5, 2, 3], [4, 4, 1, 2]], 15, axis=1).astype(np.uint8)
@@ -50,7 +50,7 @@ def test_a_video_becomes_a_line_of_a_manifest(captions, tmp_path):
   assert entry.edges_s == (0.0, 2.2, 6.0)  # each reaches to the next, the first from the start
   assert entry.labels.unit_s == 1.5
   assert entry.labels.levels_AN.tolist() == [[1, 5, 2, 3], [4, 4, 1, 2]]
-  assert transcript.load_transcript(entry.sounds) == (transcript.Cue(0.0, 4.0, CAPTION["text"]),)
+  assert subtitles.load_transcript(entry.sounds) == (subtitles.Cue(0.0, 4.0, CAPTION["text"]),)
   tokenizer = load_tokenizer(path.parent / "tokenizer.model")
   assert tokenizer.piece_id("<loc0063>")
   assert len(tokenizer.encode_plain("1100")) == 4  # as the bars of places need it

@@ -5,11 +5,11 @@ import shutil
 
 import pytest
 
-from vsumjax.config import build_config
 from vsumjax.data.tokenizer import load_tokenizer
+from vsumjax.experiment.config import build_config
+from vsumjax.experiment.workdir import load_student
 from vsumjax.jobs.train import train
 from vsumjax.types import InputError
-from vsumjax.workdir import load_student
 
 
 def test_a_workdir_holds_all_that_using_the_model_needs(trained, make_config, corpus):

@@ -4,11 +4,11 @@ import pathlib
 
 import pytest
 
+from vsumjax.evaluation import context
+from vsumjax.evaluation.benchmark_files import load_benchmark
+from vsumjax.evaluation.splits import true_folds
 from vsumjax.jobs.cross_validate import cross_validate
 from vsumjax.jobs.text_corpus import make_corpus
-from vsumjax.summary import context
-from vsumjax.summary.benchmark_files import load_benchmark
-from vsumjax.summary.splits import true_folds
 
 ROOT = pathlib.Path(__file__).parents[2]
 SHARED = ROOT / "../shared/data"

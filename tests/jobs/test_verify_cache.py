@@ -7,8 +7,10 @@ import shutil
 import numpy as np
 import pytest
 
-from vsumjax.data import teacher_cache, token_records
-from vsumjax.data.teacher_cache import CacheReader, CacheWriter
+from vsumjax.data.teacher_cache import token_records
+from vsumjax.data.teacher_cache.reader import CacheReader
+from vsumjax.data.teacher_cache.schema import cut_shards, example_key
+from vsumjax.data.teacher_cache.writer import CacheWriter, seal
 from vsumjax.jobs import verify_cache as module
 from vsumjax.jobs.cache_teacher import cache_teacher
 from vsumjax.jobs.cached_text import TextConfig
@@ -37,9 +39,9 @@ def _made_again(cache, folder, change=lambda example, answer: answer, **identity
   writer = CacheWriter(folder, changed, SHARD_SIZE)
   for shard in writer.pending_shards():
     examples = range(shard.start, shard.stop)
-    keys = [teacher_cache.example_key(changed.examples_digest, example) for example in examples]
+    keys = [example_key(changed.examples_digest, example) for example in examples]
     writer.write_shard(shard, keys, [change(example, reader[example]) for example in examples])
-  teacher_cache.seal(folder, changed, SHARD_SIZE)
+  seal(folder, changed, SHARD_SIZE)
   return folder
 
 
@@ -134,7 +136,7 @@ def test_an_unfinished_cache_is_refused(trained, copy):
 
 @pytest.mark.parametrize(("num_examples", "shard_size"), [(10, 3), (640, 10), (100_000, 1024)])
 def test_the_sample_is_of_all_shards(num_examples, shard_size):
-  shards = teacher_cache._cut_shards(num_examples, shard_size)
+  shards = cut_shards(num_examples, shard_size)
   sample = module._sample(shards)
   assert len(set(sample)) == len(sample) >= min(64, num_examples)
   assert {example // shard_size for example in sample} == set(range(len(shards)))

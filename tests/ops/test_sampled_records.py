@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vsumjax.data import token_records
+from vsumjax.data.teacher_cache import token_records
 from vsumjax.ops import vocab_losses
 from vsumjax.types import TokenTargets
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vsumjax import sharding, testing
-from vsumjax.jobs import big_vision
+from vsumjax.convert import big_vision
 from vsumjax.models import exits, gemma, siglip, student
 from vsumjax.ops import attention
 from vsumjax.training import state

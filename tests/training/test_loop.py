@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from vsumjax.experiment import build_experiment
-from vsumjax.run import build_run
+from vsumjax.experiment.experiment import build_experiment
+from vsumjax.experiment.run import build_run
 from vsumjax.training import loop, state
 from vsumjax.training.checkpoints import Checkpoints
 from vsumjax.training.loop import TrainConfig

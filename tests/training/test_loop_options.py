@@ -10,9 +10,10 @@ import jax
 import numpy as np
 import pytest
 
-from vsumjax import sharding, stopping
-from vsumjax.experiment import build_experiment
-from vsumjax.run import build_run
+from vsumjax import sharding
+from vsumjax.experiment.experiment import build_experiment
+from vsumjax.experiment.run import build_run
+from vsumjax.host import stopping
 from vsumjax.training import loop, state
 from vsumjax.training.checkpoints import Checkpoints
 from vsumjax.training.goodput import KINDS, Clock

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import qwix
 
-from vsumjax.experiment import build_experiment
-from vsumjax.run import build_run, run_training
+from vsumjax.experiment.experiment import build_experiment
+from vsumjax.experiment.run import build_run, run_training
+from vsumjax.experiment.workdir import load_student
 from vsumjax.training import loop, state
 from vsumjax.types import InputError
-from vsumjax.workdir import load_student
 
 LORA = {"rank": 2, "alpha": 4.0, "targets": ["llm/layers/.*"]}
 QLORA = {"model.lora": LORA, "model.quantize": "int4"}

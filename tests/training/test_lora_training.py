@@ -8,8 +8,8 @@ import pytest
 from vsumjax import sharding, testing
 from vsumjax.models import lora
 from vsumjax.models.lora import LoraConfig
+from vsumjax.tasks.score.objective import ObjectiveConfig
 from vsumjax.training import optimizer, partition, state, step
-from vsumjax.training.objective import ObjectiveConfig
 
 LORA = LoraConfig(4, 8.0, ("llm/layers/.*", "img/.*"))
 TX = optimizer.build_optimizer(optimizer.OptimizerConfig(1e-2, 0.0, 0.05, 1.0), 20)

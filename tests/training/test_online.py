@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from vsumjax.experiment import build_experiment
+from vsumjax.experiment.experiment import build_experiment
+from vsumjax.experiment.run import build_run
 from vsumjax.jobs.cache_teacher import cache_teacher
 from vsumjax.jobs.train import train
-from vsumjax.run import build_run
 from vsumjax.types import InputError
 
 STEPS = {"train.num_steps": 20, "train.checkpoint_every": 20, "train.eval_every": 20}

@@ -10,12 +10,7 @@ import pytest
 
 from vsumjax import sharding, testing
 from vsumjax.training import optimizer, state
-from vsumjax.training.optimizer import (
-  SCHEDULES,
-  OptimizerConfig,
-  build_optimizer,
-  build_schedule,
-)
+from vsumjax.training.optimizer import SCHEDULES, OptimizerConfig, build_optimizer, build_schedule
 from vsumjax.types import InputError
 
 CONFIG = OptimizerConfig(learning_rate=0.1, warmup=0.2, weight_decay=0.5, clip_norm=1.0)

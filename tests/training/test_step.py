@@ -7,8 +7,8 @@ import optax
 import pytest
 
 from vsumjax import sharding, testing
+from vsumjax.tasks.score.objective import ObjectiveConfig, TeacherConfig, compute_loss
 from vsumjax.training import optimizer, state, step
-from vsumjax.training.objective import ObjectiveConfig, TeacherConfig, compute_loss
 from vsumjax.types import StudentOutput
 
 TEACHERS = (TeacherConfig("t", "", "", weight=0.5, temperature=2.0, direction="forward"),)

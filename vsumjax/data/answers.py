@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from vsumjax.data.teacher_cache import CachedAnswer, CacheIdentity, CacheReader
-from vsumjax.data.token_records import CachedText
+from vsumjax.data.teacher_cache.reader import CacheReader
+from vsumjax.data.teacher_cache.schema import CacheIdentity
+from vsumjax.data.teacher_cache.token_records import CachedAnswer, CachedText
 from vsumjax.types import Batch, InputError, TextTargets
 
 

@@ -21,11 +21,11 @@ from absl import flags
 from vsumjax.data.answers import with_text
 from vsumjax.data.augment import Augmentation, AugmentConfig
 from vsumjax.data.order import GlobalOrder, MixedOrder
+from vsumjax.data.prepared.store import BusyError
 from vsumjax.data.reading import INPUTS
 from vsumjax.data.sets import DataSet
-from vsumjax.data.store import BusyError
 from vsumjax.data.windows import GIB, PADDING_EXAMPLE, WindowSource
-from vsumjax.processes import end_with_parent, leave_sigterm_to_parent
+from vsumjax.host.processes import end_with_parent, leave_sigterm_to_parent
 from vsumjax.types import Batch, InputError, TeacherTargets, TokenTargets
 
 _MOST_WEIGHT = 10_000  # rows of the block in which proportions are exact

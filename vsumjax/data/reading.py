@@ -10,9 +10,11 @@ from collections.abc import Iterator
 import msgpack
 import numpy as np
 
-from vsumjax.data import audio, cutting, prompt, records, segments, transcript, video
-from vsumjax.data.manifest import Video
-from vsumjax.data.store import DecodedStore
+from vsumjax.data import prompt
+from vsumjax.data.prepared import records
+from vsumjax.data.prepared.store import DecodedStore
+from vsumjax.data.videos import Video
+from vsumjax.media import audio, cutting, segments, subtitles, video
 from vsumjax.types import InputError
 
 INPUTS = ("frames", "sound", "text")
@@ -94,13 +96,13 @@ def read_texts(
   """
   heard = (audio.NO_SOUND,) * len(span_s_N2)
   if "sound" not in without and item.sounds is not None:
-    heard = transcript.texts_within(transcript.load_transcript(item.sounds), span_s_N2)
+    heard = subtitles.texts_within(subtitles.load_transcript(item.sounds), span_s_N2)
   elif "sound" not in without and item.media is not None:
     heard = audio.describe_spans(item.media, span_s_N2)
   cues = ()
   if "text" not in without and item.transcript is not None:
-    cues = transcript.load_transcript(item.transcript)
-  said = transcript.align(cues, span_s_N2, config.context_s)
+    cues = subtitles.load_transcript(item.transcript)
+  said = subtitles.align(cues, span_s_N2, config.context_s)
   return tuple(
     prompt.SegmentText(said=each.words, heard=sound, before=each.before, after=each.after)
     for each, sound in zip(said, heard, strict=True)

@@ -6,8 +6,9 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 
-from vsumjax.data.manifest import Manifest, Video, load_manifest
+from vsumjax.data.manifest import load_manifest
 from vsumjax.data.order import MixedOrder, Part
+from vsumjax.data.videos import Manifest, Video
 from vsumjax.data.windows import WindowSource
 from vsumjax.types import InputError
 

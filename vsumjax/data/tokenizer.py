@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 
 import sentencepiece
 
-from vsumjax import files
+from vsumjax.host import files
 from vsumjax.types import InputError
 
 NEWLINE = "\n"

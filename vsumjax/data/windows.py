@@ -13,20 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from vsumjax import media
-from vsumjax.data import (
-  answers,
-  audio,
-  augment,
-  prompt,
-  reading,
-  records,
-  segments,
-  teacher_cache,
-)
-from vsumjax.data.manifest import Video
-from vsumjax.data.store import DecodedStore
+from vsumjax.data import answers, augment, prompt, reading
+from vsumjax.data.levels import level_histogram
+from vsumjax.data.prepared import records
+from vsumjax.data.prepared.store import DecodedStore
+from vsumjax.data.teacher_cache.reader import CacheReader
+from vsumjax.data.teacher_cache.schema import example_key
+from vsumjax.data.teacher_cache.token_records import CachedAnswer
 from vsumjax.data.tokenizer import Tokenizer
+from vsumjax.data.videos import Video
+from vsumjax.media import audio, demux
 from vsumjax.types import InputError
 
 TARGETS = ("histogram", "hard", "none")
@@ -65,7 +61,7 @@ class WindowSource:
     tokenizer: Tokenizer,
     *,
     targets: str = "none",
-    teachers: tuple[teacher_cache.CacheReader, ...] = (),
+    teachers: tuple[CacheReader, ...] = (),
     with_text: bool = False,
     without: frozenset[str] = frozenset(),
     time_shifts: int = 1,
@@ -176,7 +172,7 @@ class WindowSource:
 
   def example_key(self, example: int) -> bytes:
     """8 bytes that a teacher cache keeps with its answer to this example."""
-    return teacher_cache.example_key(self.examples_digest, example)
+    return example_key(self.examples_digest, example)
 
   @property
   def _config(self) -> prompt.PromptConfig:
@@ -214,7 +210,7 @@ class WindowSource:
     window_s_N2 = span_s_N2[first : first + self._config.window].tolist()
     return [prompt.Place(*span_s, video_s=float(span_s_N2[-1, 1])) for span_s in window_s_N2]
 
-  def _answer_fields(self, said: Sequence[teacher_cache.CachedAnswer]) -> dict[str, Any]:
+  def _answer_fields(self, said: Sequence[CachedAnswer]) -> dict[str, Any]:
     return answers.fields_of(said, self._text_tokens, self._tokenizer.pad_id)
 
   def _make_targets(self, kind: str) -> tuple[np.ndarray, ...]:
@@ -224,7 +220,7 @@ class WindowSource:
     make = _harden if kind == "hard" else np.asarray
     num_levels = len(self._config.score_tokens)
     return tuple(
-      make(segments.level_histogram(item.labels, self.spans(index), num_levels))
+      make(level_histogram(item.labels, self.spans(index), num_levels))
       for index, item in enumerate(self.videos)
     )
 
@@ -263,9 +259,9 @@ class WindowSource:
       prepared = self._prepared[item.prepared.shard.parent]
       return [prepared.digests[item.prepared.shard.name], item.prepared.first]
     words = [
-      b"" if file is None else media.read_bytes(file) for file in (item.transcript, item.sounds)
+      b"" if file is None else demux.read_bytes(file) for file in (item.transcript, item.sounds)
     ]
-    size = 0 if item.media is None else media.size_bytes(item.media)
+    size = 0 if item.media is None else demux.size_bytes(item.media)
     return [size, *(hashlib.blake2b(each, digest_size=16).hexdigest() for each in words)]
 
 

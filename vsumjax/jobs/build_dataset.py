@@ -13,7 +13,7 @@ import rich.table
 from vsumjax.data import manifest
 from vsumjax.data.builders import Eccv16, Summe, Tvsum, eccv16, folder, stored
 from vsumjax.data.builders.base import AnnotationBuilder
-from vsumjax.progress import progress
+from vsumjax.host.progress import progress
 from vsumjax.types import InputError
 
 NAMES = ("tvsum", "summe", "eccv16")

@@ -11,14 +11,16 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from vsumjax.data import pipeline, teacher_cache
-from vsumjax.data.teacher_cache import CachedAnswer, CacheWriter, Shard
+from vsumjax.data import pipeline
+from vsumjax.data.teacher_cache.schema import CacheIdentity, Shard
+from vsumjax.data.teacher_cache.token_records import CachedAnswer
+from vsumjax.data.teacher_cache.writer import CacheWriter, seal
 from vsumjax.data.windows import PADDING_EXAMPLE, WindowSource
+from vsumjax.experiment.workdir import Student, load_finished, load_student
+from vsumjax.host.together import gather, on_all, on_first, progress_on_first
 from vsumjax.jobs.cached_text import TextConfig, TextTeacher
-from vsumjax.jobs.together import gather, on_all, on_first, progress_on_first
 from vsumjax.sharding import MeshConfig
 from vsumjax.types import Batch, StudentOutput
-from vsumjax.workdir import Student, load_finished, load_student
 
 _SHARDS, _LEAST, _MOST = 64, 1024, 8192
 
@@ -64,14 +66,14 @@ def cache_teacher(
   open_writer = functools.partial(CacheWriter, out, identity, shard_size)
   on_first(open_writer)
   _write_pending(student, source, on_all(open_writer), shard_size, batch_size, texts)
-  on_first(lambda: teacher_cache.seal(out, identity, shard_size))
+  on_first(lambda: seal(out, identity, shard_size))
   return out
 
 
-def identity_of(student: Student, source: WindowSource) -> teacher_cache.CacheIdentity:
+def identity_of(student: Student, source: WindowSource) -> CacheIdentity:
   """Of the cache of this teacher's scores of these examples."""
   experiment = student.experiment
-  return teacher_cache.CacheIdentity(
+  return CacheIdentity(
     teacher_digest=student.params_digest,
     tokenizer_digest=experiment.tokenizer.digest,
     prompt_digest=experiment.prompt_digest,

@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from vsumjax.data import token_records
 from vsumjax.data.answers import with_text
-from vsumjax.data.teacher_cache import CachedAnswer, CacheIdentity, CacheReader, example_key
-from vsumjax.data.token_records import CachedText, Entries
+from vsumjax.data.teacher_cache import token_records
+from vsumjax.data.teacher_cache.reader import CacheReader
+from vsumjax.data.teacher_cache.schema import CacheIdentity, example_key
+from vsumjax.data.teacher_cache.token_records import CachedAnswer, CachedText, Entries
+from vsumjax.experiment.workdir import Student
+from vsumjax.host.together import gather
 from vsumjax.inference import force
 from vsumjax.inference.generate import GenerateConfig, Generator
-from vsumjax.jobs.together import gather
 from vsumjax.types import Batch, InputError, StudentOutput
-from vsumjax.workdir import Student
 
 _ENTRIES = {token_records.TOPK: 128, token_records.SAMPLED: 12}
 

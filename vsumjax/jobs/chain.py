@@ -10,15 +10,16 @@ from pathlib import Path
 import rich.console
 import rich.rule
 
-from vsumjax.config import ChainConfig, ExperimentConfig, StageConfig, load_config
-from vsumjax.data import teacher_cache
-from vsumjax.experiment import Experiment, build_experiment
+from vsumjax.data.teacher_cache.reader import CacheReader
+from vsumjax.data.teacher_cache.schema import is_sealed
+from vsumjax.experiment.config import ChainConfig, ExperimentConfig, StageConfig, load_config
+from vsumjax.experiment.experiment import Experiment, build_experiment
+from vsumjax.experiment.teachers import require_same_reading
+from vsumjax.experiment.workdir import load_finished
 from vsumjax.jobs.cache_teacher import cache_teacher
 from vsumjax.jobs.train import train
-from vsumjax.teachers import require_same_reading
-from vsumjax.training import schedules
+from vsumjax.ops import schedules
 from vsumjax.types import InputError
-from vsumjax.workdir import load_finished
 
 Stages = Sequence[tuple[StageConfig, ExperimentConfig]]
 
@@ -51,10 +52,10 @@ def run_chain(chain: ChainConfig, overrides: Mapping[str, str] | None = None) ->
 
 def _is_sealed(stage: StageConfig) -> bool:
   """Whether the cache is finished, found out without the model; InputError if it is another's."""
-  if not teacher_cache.is_sealed(stage.cache):
+  if not is_sealed(stage.cache):
     return False
   digest = load_finished(Path(stage.workdir))["params_digest"]
-  teacher_cache.CacheReader(stage.cache, {"teacher_digest": digest})
+  CacheReader(stage.cache, {"teacher_digest": digest})
   return True
 
 
@@ -79,7 +80,7 @@ def check_stages(stages: Stages) -> None:
       _require_fit(key, experiment, *experiments[teacher.workdir])
       if teacher.cache:
         _require_examples(key, experiment, *experiments[teacher.workdir])
-      if not (schedules.is_off(teacher.text_weight) or teacher_cache.is_sealed(teacher.cache)):
+      if not (schedules.is_off(teacher.text_weight) or is_sealed(teacher.cache)):
         raise InputError(
           f"{key}.text_weight: a chain caches scores alone; write {teacher.cache} before, with "
           "launch/cache_teacher.py --text"

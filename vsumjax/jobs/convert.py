@@ -11,13 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vsumjax.convert import formats, resize, sidecar, weights
+from vsumjax.convert import check, formats, resize, sidecar, weights
 from vsumjax.convert.weights import Weights
-from vsumjax.files import staging
-from vsumjax.jobs import check
+from vsumjax.host.files import staging
+from vsumjax.host.progress import progress
 from vsumjax.models import families
 from vsumjax.models.student import StudentConfig
-from vsumjax.progress import progress
 from vsumjax.types import InputError
 
 REPORT = "conversion.json"

@@ -24,24 +24,25 @@ from pathlib import Path
 
 import jax
 
-from vsumjax.config import ExperimentConfig, load_config
-from vsumjax.data.manifest import Manifest, Video, load_manifest, save_manifest
-from vsumjax.experiment import build_experiment
-from vsumjax.files import write_atomically
-from vsumjax.jobs.cross_validation_report import STUDENT, make_report, print_table
+from vsumjax.data.manifest import load_manifest, save_manifest
+from vsumjax.data.videos import Manifest, Video
+from vsumjax.evaluation import context, protocols
+from vsumjax.evaluation.benchmark import AnnotatedVideo
+from vsumjax.evaluation.folds import CrossValidation, Trained
+from vsumjax.evaluation.folds_report import STUDENT, make_report, print_table
+from vsumjax.evaluation.predictions import Prediction
+from vsumjax.evaluation.score_files import load_scores, save_scores_file
+from vsumjax.evaluation.splits import Fold, Split, carve_validation
+from vsumjax.evaluation.video_names import VideoNames
+from vsumjax.experiment.config import ExperimentConfig, load_config
+from vsumjax.experiment.experiment import build_experiment
+from vsumjax.experiment.run import build_run, run_training
+from vsumjax.experiment.workdir import load_finished, load_student
+from vsumjax.host.files import write_atomically
+from vsumjax.host.progress import progress
 from vsumjax.jobs.rescore import ALL, choose_protocols, save_report, show_report
-from vsumjax.progress import progress
-from vsumjax.run import build_run, run_training
-from vsumjax.summary import context, protocols
-from vsumjax.summary.benchmark import AnnotatedVideo
-from vsumjax.summary.cross_validation import CrossValidation, Trained
-from vsumjax.summary.predictions import Prediction
-from vsumjax.summary.score_files import load_scores, save_scores_file
-from vsumjax.summary.splits import Fold, Split, carve_validation
-from vsumjax.summary.video_names import VideoNames
 from vsumjax.training.loop import TrainConfig
 from vsumjax.types import InputError
-from vsumjax.workdir import load_finished, load_student
 
 _PARTS = ("test", "validation")
 _BATCH_SIZE = 64

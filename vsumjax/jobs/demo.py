@@ -6,13 +6,16 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from vsumjax.config import load_chain
-from vsumjax.data import audio, fake, prompt, tokenizer, transcript
-from vsumjax.data.manifest import Manifest, load_manifest
+from vsumjax.data import prompt, tokenizer
+from vsumjax.data.made import corpora
+from vsumjax.data.manifest import load_manifest
+from vsumjax.data.videos import Manifest
+from vsumjax.experiment.config import load_chain
+from vsumjax.host.progress import progress
 from vsumjax.jobs.chain import heading, run_chain
 from vsumjax.jobs.evaluate import Evaluation, evaluate
 from vsumjax.jobs.summarize import summarize
-from vsumjax.progress import progress
+from vsumjax.media import audio, subtitles
 
 _VOCAB_SIZE, _NUM_MARKERS = 1024, 16
 
@@ -22,10 +25,10 @@ def chain_spec(config_file: Path, root: Path, corpus: Path, seed: int) -> str:
   return f"{config_file}:root={root},corpus={corpus},seed={seed}"
 
 
-def make_corpus(root: Path, config: fake.FakeConfig) -> Manifest:
+def make_corpus(root: Path, config: corpora.CorpusConfig) -> Manifest:
   """Videos, transcripts and labels in root/corpus, and a tokenizer of their words in root."""
   with progress("make videos") as update:
-    manifest = load_manifest(fake.make_corpus(root / "corpus", config, update))
+    manifest = load_manifest(corpora.make_corpus(root / "corpus", config, update))
   path = root / "tokenizer.model"
   if not path.exists():
     tokenizer.train_tokenizer(_texts(manifest), path, _VOCAB_SIZE, _NUM_MARKERS)
@@ -39,14 +42,14 @@ def _texts(manifest: Manifest) -> Iterable[str]:
   for video in manifest.of_split("train"):
     yield video.title
     if video.transcript is not None:
-      yield from (cue.text for cue in transcript.load_transcript(video.transcript))
+      yield from (cue.text for cue in subtitles.load_transcript(video.transcript))
 
 
 def run_demo(config_file: Path, root: Path, seed: int) -> Evaluation:
   """Runs every stage that is not finished; prints the scores and where the results lie."""
   started = time.monotonic()
   heading("1/4 a corpus of videos with sound, words and 20 annotators", started)
-  make_corpus(root, fake.FakeConfig())
+  make_corpus(root, corpora.CorpusConfig())
   heading("2/4 a chain of distillation: teacher, mentor, student", started)
   run_chain(load_chain(chain_spec(config_file, root, root, seed)))
   heading("3/4 held-out videos", started)

@@ -12,11 +12,11 @@ import rich.box
 import rich.console
 import rich.table
 
-from vsumjax.files import write_atomically
-from vsumjax.progress import progress
-from vsumjax.summary import labelled
+from vsumjax.evaluation import labelled
+from vsumjax.experiment.workdir import load_student
+from vsumjax.host.files import write_atomically
+from vsumjax.host.progress import progress
 from vsumjax.types import InputError
-from vsumjax.workdir import load_student
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,12 +13,12 @@ import rich.box
 import rich.console
 import rich.table
 
-from vsumjax.files import write_atomically
-from vsumjax.language import answers as answering
-from vsumjax.language import meteor_data, records, retrieval
-from vsumjax.language.captions import score_captions
-from vsumjax.language.meteor import Meteor
-from vsumjax.language.wordnet import WordNet
+from vsumjax.evaluation.language import answers as answering
+from vsumjax.evaluation.language import meteor_data, records, retrieval
+from vsumjax.evaluation.language.captions import score_captions
+from vsumjax.evaluation.language.meteor import Meteor
+from vsumjax.evaluation.language.wordnet import WordNet
+from vsumjax.host.files import write_atomically
 from vsumjax.types import InputError
 
 

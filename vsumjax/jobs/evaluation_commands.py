@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vsumjax.types import InputError
 
 if TYPE_CHECKING:
-  from vsumjax.summary.benchmark import AnnotatedVideo
+  from vsumjax.evaluation.benchmark import AnnotatedVideo
 
 _INPUTS = ("frames", "sound", "text")
 
@@ -164,8 +164,8 @@ def _cross_validate(args: argparse.Namespace) -> None:
   for flag in ("config", "manifest", "out"):
     if not getattr(args, flag):
       raise InputError(f"--cross-validate needs --{flag}")
+  from vsumjax.evaluation.splits import load_splits, true_folds
   from vsumjax.jobs.cross_validate import cross_validate
-  from vsumjax.summary.splits import load_splits, true_folds
 
   videos = _open_benchmark(args)
   split = (
@@ -204,7 +204,7 @@ def _rescore(args: argparse.Namespace) -> None:
 def _open_benchmark(args: argparse.Namespace) -> tuple[AnnotatedVideo, ...]:
   if not args.benchmark:
     raise InputError("--benchmark is needed: tvsum, summe, or an HDF5 file")
-  from vsumjax.jobs.benchmarks import open_benchmark
+  from vsumjax.experiment.annotations import open_benchmark
 
   return open_benchmark(
     args.benchmark,
@@ -222,7 +222,7 @@ def _of_fold(
     raise InputError("--fold and --splits go together")
   if args.fold is None:
     return videos
-  from vsumjax.summary.splits import load_splits
+  from vsumjax.evaluation.splits import load_splits
 
   folds = load_splits(args.splits, args.split_name, videos=videos).folds
   if not 0 <= args.fold < len(folds):

@@ -19,12 +19,12 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from vsumjax.config import ExperimentConfig
 from vsumjax.data import pipeline
 from vsumjax.data.tokenizer import Tokenizer
 from vsumjax.data.windows import WindowSource
-from vsumjax.experiment import Experiment, build_experiment
-from vsumjax.files import replacing, write_atomically
+from vsumjax.experiment.config import ExperimentConfig
+from vsumjax.experiment.experiment import Experiment, build_experiment
+from vsumjax.host.files import replacing, write_atomically
 from vsumjax.types import Batch, InputError
 
 _TEXT_COLUMNS = 62

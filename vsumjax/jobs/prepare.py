@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 
-from vsumjax.data import preparation, records
-from vsumjax.data.manifest import Manifest, load_manifest
-from vsumjax.data.preparation import Outcome, Settings, Task
-from vsumjax.data.storage import Folder
-from vsumjax.jobs import prepare_beam, prepare_processes
-from vsumjax.jobs.prepare_report import Report, build_report, count_kinds
-from vsumjax.progress import progress
+from vsumjax.data.manifest import load_manifest
+from vsumjax.data.prepared import beam, preparation, processes, records
+from vsumjax.data.prepared.preparation import Outcome, Settings, Task
+from vsumjax.data.prepared.report import Report, build_report, count_kinds
+from vsumjax.data.prepared.storage import Folder
+from vsumjax.data.videos import Manifest
+from vsumjax.host.progress import progress
 from vsumjax.types import InputError
 
 Update = Callable[[int], None]
@@ -66,9 +66,7 @@ def on_this_machine(num_workers: int, stall_s: float) -> RunTasks:
   num_workers = num_workers or os.cpu_count() or 1
 
   def run_tasks(tasks: Sequence[Task], update: Update) -> Generator[Outcome, None, None]:
-    return prepare_processes.run_tasks(
-      tasks, num_workers=num_workers, stall_s=stall_s, update=update
-    )
+    return processes.run_tasks(tasks, num_workers=num_workers, stall_s=stall_s, update=update)
 
   return run_tasks
 
@@ -77,7 +75,7 @@ def on_beam(runner: str, flags: Sequence[str], stall_s: float) -> RunTasks:
   """Runs tasks as an Apache Beam pipeline, which keeps its own count of what is done."""
 
   def run_tasks(tasks: Sequence[Task], update: Update) -> Generator[Outcome, None, None]:
-    return prepare_beam.run_tasks(tasks, runner=runner, flags=flags, stall_s=stall_s)
+    return beam.run_tasks(tasks, runner=runner, flags=flags, stall_s=stall_s)
 
   return run_tasks
 

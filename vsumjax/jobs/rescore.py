@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import rich.console
 
-from vsumjax.files import write_atomically
-from vsumjax.progress import progress
-from vsumjax.summary import context, protocols, report_page
-from vsumjax.summary.benchmark import AnnotatedVideo
-from vsumjax.summary.predictions import Prediction
-from vsumjax.summary.protocols import Protocol, Result
-from vsumjax.summary.report import Part, Report, as_json, make_table
-from vsumjax.summary.score_files import load_scores
+from vsumjax.evaluation import context, protocols, report_page
+from vsumjax.evaluation.benchmark import AnnotatedVideo
+from vsumjax.evaluation.predictions import Prediction
+from vsumjax.evaluation.protocols import Protocol, Result
+from vsumjax.evaluation.report import Part, Report, as_json, make_table
+from vsumjax.evaluation.score_files import load_scores
+from vsumjax.host.files import write_atomically
+from vsumjax.host.progress import progress
 from vsumjax.types import InputError
 
 ALL = "all"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vsumjax.data import video
-from vsumjax.data.manifest import Video
-from vsumjax.data.transcript import find_beside
+from vsumjax.data.videos import Video
 from vsumjax.data.windows import WindowSource
-from vsumjax.progress import progress
-from vsumjax.summary import page, render, scores, select, storyboard
+from vsumjax.experiment.workdir import Student, load_student
+from vsumjax.host.progress import progress
+from vsumjax.media import excerpts, video
+from vsumjax.media.subtitles import find_beside
+from vsumjax.summary import page, scores, select, storyboard
 from vsumjax.types import InputError
-from vsumjax.workdir import Student, load_student
 
 _KEY_FRAME_HEIGHT = 360  # pixels
 
@@ -53,7 +53,7 @@ def summarize(
   )
   summary = _score(student, item, share)
   with progress("render") as update:
-    render.render_summary(
+    excerpts.write_excerpts(
       media,
       summary.selected_span_s_K2,
       out / "summary.mp4",

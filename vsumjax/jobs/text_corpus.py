@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from vsumjax.data import prompt, tokenizer, transcript
-from vsumjax.data.manifest import Labels, Video, save_manifest
-from vsumjax.files import write_atomically
-from vsumjax.summary.benchmark import AnnotatedVideo
+from vsumjax.data import prompt, tokenizer
+from vsumjax.data.manifest import save_manifest
+from vsumjax.data.videos import Labels, Video
+from vsumjax.evaluation.benchmark import AnnotatedVideo
+from vsumjax.host.files import write_atomically
+from vsumjax.media import subtitles
 from vsumjax.types import InputError
 
 _VOCAB_SIZE, _NUM_MARKERS = 1024, 64
@@ -69,7 +71,7 @@ def _texts(entries: Iterable[Video]) -> Iterable[str]:
   yield prompt.PLACE_TEMPLATE
   for entry in entries:
     yield entry.title
-    yield from (cue.text for cue in transcript.load_transcript(entry.sounds))
+    yield from (cue.text for cue in subtitles.load_transcript(entry.sounds))
 
 
 def _load_captions(path: Path) -> Mapping[str, Any]:

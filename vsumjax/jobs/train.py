@@ -6,9 +6,9 @@ from pathlib import Path
 
 import jax
 
-from vsumjax.config import ExperimentConfig
-from vsumjax.jobs.together import progress_on_first
-from vsumjax.run import run_training
+from vsumjax.experiment.config import ExperimentConfig
+from vsumjax.experiment.run import run_training
+from vsumjax.host.together import progress_on_first
 from vsumjax.training.goodput import Clock
 
 

@@ -47,7 +47,7 @@ def _distribute(args: argparse.Namespace) -> None:
 
 def _train(args: argparse.Namespace) -> None:
   _distribute(args)
-  from vsumjax.config import load_config
+  from vsumjax.experiment.config import load_config
   from vsumjax.jobs.train import train
   from vsumjax.training.profiling import parse_window
 
@@ -66,7 +66,7 @@ def add_chain(commands) -> argparse.ArgumentParser:
 
 def _chain(args: argparse.Namespace) -> None:
   _distribute(args)
-  from vsumjax.config import load_chain
+  from vsumjax.experiment.config import load_chain
   from vsumjax.jobs.chain import run_chain
 
   run_chain(load_chain(args.config), args.overrides)

@@ -14,16 +14,19 @@ import rich.box
 import rich.console
 import rich.table
 
-from vsumjax.data import pipeline, teacher_cache, token_records
-from vsumjax.data.teacher_cache import CachedAnswer, Shard
+from vsumjax.data import pipeline
+from vsumjax.data.teacher_cache import token_records
+from vsumjax.data.teacher_cache.reader import CacheReader, verify
+from vsumjax.data.teacher_cache.schema import CacheIdentity, Shard
+from vsumjax.data.teacher_cache.token_records import CachedAnswer
 from vsumjax.data.windows import PADDING_EXAMPLE, WindowSource
+from vsumjax.experiment.workdir import Student, load_student
+from vsumjax.host.together import on_all, progress_on_first
 from vsumjax.jobs.cache_teacher import identity_of, score_answers
 from vsumjax.jobs.cached_text import TextConfig, TextTeacher
-from vsumjax.jobs.together import on_all, progress_on_first
 from vsumjax.sharding import MeshConfig
 from vsumjax.training.state import params_digest
 from vsumjax.types import InputError
-from vsumjax.workdir import Student, load_student
 
 _NUM_RECOMPUTED = 64  # and at least one of each shard
 # Of a logit, absolute and relative: what another machine or another batch size may change.
@@ -75,7 +78,7 @@ def verify_cache(
     InputError: naming the first file, field or example that is not as it should be.
   """
   with progress_on_first(f"verify {out}") as update:
-    teacher_cache.verify(out, update)
+    verify(out, update)
   student = load_student(checkpoint, mesh=mesh)
   found = params_digest(student.params)
   if found != student.params_digest:
@@ -84,7 +87,7 @@ def verify_cache(
       f"{student.params_digest}; the checkpoint was changed, train again in another folder"
     )
   source = student.experiment.source(split or student.experiment.config.data.train_split)
-  identity, reader = identity_of(student, source), teacher_cache.CacheReader(out, {})
+  identity, reader = identity_of(student, source), CacheReader(out, {})
   texts = _ask_about_texts(student, identity, reader, out)
   reader.require(dataclasses.asdict(identity if texts is None else texts.identity))
   checked = _recompute(student, source, reader, batch_size, texts)
@@ -95,8 +98,8 @@ def verify_cache(
 
 def _ask_about_texts(
   student: Student,
-  identity: teacher_cache.CacheIdentity,
-  reader: teacher_cache.CacheReader,
+  identity: CacheIdentity,
+  reader: CacheReader,
   out: Path,
 ) -> TextTeacher | None:
   """The teacher, asked about the texts that the cache holds, if it holds any."""
@@ -110,7 +113,7 @@ def _ask_about_texts(
 def _recompute(
   student: Student,
   source: WindowSource,
-  reader: teacher_cache.CacheReader,
+  reader: CacheReader,
   batch_size: int,
   texts: TextTeacher | None,
 ) -> Checked:
@@ -162,7 +165,7 @@ def _rows(examples: Sequence[int], num_rows: int, index: int) -> np.ndarray:
 
 def _largest_difference(
   source: WindowSource,
-  reader: teacher_cache.CacheReader,
+  reader: CacheReader,
   examples: Sequence[int],
   answers: Sequence[CachedAnswer],
   tolerance: float,

@@ -1,1 +1,1 @@
-"""From segment scores to a summary and its measures, on the host: no device, model or reader."""
+"""A summary for a person: chosen segments, the video, pictures and a page."""

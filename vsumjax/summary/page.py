@@ -9,9 +9,10 @@ import os
 import urllib.parse
 from pathlib import Path
 
-from vsumjax.files import write_atomically
-from vsumjax.summary import templates
-from vsumjax.summary.scores import Summary, clock
+from vsumjax.host import templates
+from vsumjax.host.files import write_atomically
+from vsumjax.media.segments import clock
+from vsumjax.summary.scores import Summary
 from vsumjax.summary.storyboard import score_range
 
 # Browsers load a page of some tens of MB, but not of hundreds.
@@ -57,7 +58,7 @@ def save_page(
   write_atomically(
     path,
     templates.render(
-      "page.html",
+      Path(__file__).with_name("page.html"),
       summary=summary,
       duration=clock(summary.duration_s),
       length=clock(summary.length_s),

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from vsumjax.files import write_atomically
+from vsumjax.host.files import write_atomically
 from vsumjax.types import SegmentScores
 
 Array = np.ndarray
@@ -127,15 +127,6 @@ def save_scores(path: str | os.PathLike[str], summary: Summary) -> None:
   }
   text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
   write_atomically(path, text + "\n")
-
-
-def clock(time_s: float) -> str:
-  """A time as people write it: "0:07", "12:30.5", "1:02:03"; tenths only where there are any."""
-  tenths = round(10 * float(time_s))
-  minutes, seconds = divmod(tenths // 10, 60)
-  hours, minutes = divmod(minutes, 60)
-  text = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-  return f"{text}.{tenths % 10}" if tenths % 10 else text
 
 
 def _shortest(value: np.float32) -> float:

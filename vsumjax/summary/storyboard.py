@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from vsumjax.files import replacing
-from vsumjax.summary.scores import Summary, clock
+from vsumjax.host.files import replacing
+from vsumjax.media.segments import clock
+from vsumjax.summary.scores import Summary
 
 Array = np.ndarray
 

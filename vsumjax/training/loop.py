@@ -11,7 +11,8 @@ from typing import Any
 
 import jax
 
-from vsumjax import sharding, stopping
+from vsumjax import sharding
+from vsumjax.host import stopping
 from vsumjax.training import checkpoints, metrics
 from vsumjax.training.goodput import Clock
 from vsumjax.training.profiling import Profiler

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from vsumjax.files import write_atomically
+from vsumjax.host.files import write_atomically
 from vsumjax.training.events import EventsFile
 from vsumjax.types import InputError
 

@@ -12,10 +12,10 @@ import optax
 
 from vsumjax import sharding
 from vsumjax.models.student import VideoSummaryStudent
+from vsumjax.tasks.score.objective import ObjectiveConfig, Pair, compute_loss
+from vsumjax.tasks.score.text_objective import TextObjective, add_text
 from vsumjax.training import partition
-from vsumjax.training.objective import ObjectiveConfig, Pair, compute_loss
 from vsumjax.training.state import TrainState, in_float32
-from vsumjax.training.text_objective import TextObjective, add_text
 from vsumjax.types import Batch, TeacherTargets
 
 Metrics = dict[str, Pair]

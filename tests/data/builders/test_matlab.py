@@ -5,8 +5,8 @@ import scipy.io
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vsumjax import hdf5
 from vsumjax.data.builders import matlab
+from vsumjax.host import hdf5
 from vsumjax.types import InputError
 
 

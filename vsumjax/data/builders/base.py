@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from vsumjax.data.builders.folder import is_video_name
+from vsumjax.media.names import is_video_name
 from vsumjax.types import InputError
 
 SPLIT = "train"

@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import tensorflow_datasets as tfds
 
-from vsumjax import arrays, hdf5
 from vsumjax.data.builders import base, summe, tvsum
+from vsumjax.host import arrays, hdf5
 from vsumjax.types import InputError
 
 NAMES = ("tvsum", "summe", "ovp", "youtube")

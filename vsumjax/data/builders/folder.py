@@ -11,16 +11,13 @@ import os
 import pathlib
 from collections.abc import Callable, Mapping
 
-from vsumjax import media
-from vsumjax.data import manifest, transcript, video
-from vsumjax.data.manifest import Labels, Video
+from vsumjax.data import manifest
+from vsumjax.data.videos import Labels, Video
+from vsumjax.media import demux, subtitles, video
+from vsumjax.media.names import is_video_name
 from vsumjax.types import InputError
 
 SPLITS = ("train", "validation", "test")
-_VIDEO_SUFFIXES = (
-  ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts",
-  ".ogv", ".ts", ".webm", ".wmv",
-)  # fmt: skip
 _PROBE_THREADS = 8
 
 
@@ -36,11 +33,6 @@ class Scan:
   videos: tuple[Video, ...]
   num_skipped: int
   broken: tuple[tuple[str, str], ...]
-
-
-def is_video_name(name: str) -> bool:
-  """Whether a file of this name is expected to hold video."""
-  return not name.startswith(".") and pathlib.PurePath(name).suffix.lower() in _VIDEO_SUFFIXES
 
 
 def scan_folder(
@@ -124,7 +116,7 @@ def _words_beside(name: str, files: Mapping[str, None]) -> dict[str, str]:
   path = pathlib.PurePosixPath(name)
   beside = {}
   for field, middle in (("transcript", ""), ("sounds", ".sounds")):
-    options = (str(path.with_name(path.stem + middle + suffix)) for suffix in transcript.SUFFIXES)
+    options = (str(path.with_name(path.stem + middle + suffix)) for suffix in subtitles.SUFFIXES)
     first = next((option for option in options if option in files), None)
     if first is not None:
       beside[field] = first
@@ -144,7 +136,7 @@ def _look(root: pathlib.Path, name: str, files: Mapping[str, None], split: str) 
 
 
 def _title(path: pathlib.Path) -> str:
-  with media.open_media(path) as container:
+  with demux.open_media(path) as container:
     stated = container.metadata.get("title", "")
   return " ".join(stated.split()) or " ".join(path.stem.replace("_", " ").split())
 

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import scipy.io
 
-from vsumjax import hdf5
+from vsumjax.host import hdf5
 from vsumjax.types import InputError
 
 _AGAIN = "get the file from its authors again"

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from vsumjax import files
 from vsumjax.data.builders import base
-from vsumjax.data.manifest import NUM_LEVELS, Labels, Manifest, Video
+from vsumjax.data.videos import NUM_LEVELS, Labels, Manifest, Video
+from vsumjax.host import files
 from vsumjax.types import InputError
 
 INFO_FILE = "dataset_info.json"

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from vsumjax import arrays
 from vsumjax.data.builders import base, matlab
+from vsumjax.host import arrays
 from vsumjax.types import InputError
 
 FOLDER = "GT"

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from vsumjax import arrays, hdf5, tvsum_tsv
 from vsumjax.data.builders import base, matlab
+from vsumjax.host import arrays, hdf5, tvsum_tsv
 from vsumjax.types import InputError
 
 MAT_FILE = "ydata-tvsum50.mat"

@@ -1,0 +1,1 @@
+"""What `launch/benchmark.py NAME` measures, one module each."""

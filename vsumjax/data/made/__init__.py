@@ -1,0 +1,1 @@
+"""The made corpus: videos with sound, words and annotators, from a seed."""

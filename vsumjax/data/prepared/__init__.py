@@ -1,0 +1,1 @@
+"""Shards of decoded media: what `launch/prepare.py` writes and training reads."""

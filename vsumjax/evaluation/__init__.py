@@ -1,0 +1,1 @@
+"""Numbers about the answers of models: protocols, context rows, folds, reports."""

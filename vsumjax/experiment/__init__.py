@@ -1,0 +1,1 @@
+"""The only wiring: config, experiment, teachers, workdir and one stage trained with them."""

@@ -1,0 +1,258 @@
+"""The whole configuration: each module's own frozen config, composed and strictly converted."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import json
+import math
+import runpy
+import sys
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vsumjax.data.pipeline import DataConfig
+from vsumjax.data.prompt import PromptConfig
+from vsumjax.models import families
+from vsumjax.models.student import StudentConfig
+from vsumjax.sharding import LogicalRules, MeshConfig
+from vsumjax.tasks.score.objective import ObjectiveConfig
+from vsumjax.training.loop import TrainConfig
+from vsumjax.training.optimizer import OptimizerConfig
+from vsumjax.types import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentConfig:
+  """One stage: what is trained, on what, from which teachers.
+
+  tokenizer: path of a SentencePiece .model file.
+  init_from: a checkpoint to start from, of any format that `launch/convert.py` reads; "" starts
+    from random parameters.
+  """
+
+  tokenizer: str
+  model: StudentConfig
+  prompt: PromptConfig
+  data: DataConfig
+  train: TrainConfig
+  optimizer: OptimizerConfig
+  objective: ObjectiveConfig
+  mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+  rules: LogicalRules = dataclasses.field(default_factory=LogicalRules)
+  init_from: str = ""
+
+  def __post_init__(self) -> None:
+    if self.model.img.image_size != self.prompt.image_size:
+      raise InputError(
+        f"prompt.image_size: {self.prompt.image_size} is not model.img.image_size, "
+        f"{self.model.img.image_size}"
+      )
+    side, pooled = math.isqrt(self.model.img.num_patches), math.isqrt(self.prompt.tokens_per_frame)
+    if pooled**2 != self.prompt.tokens_per_frame or side % pooled:
+      raise InputError(
+        f"prompt.tokens_per_frame: {self.prompt.tokens_per_frame} is not the square of a number "
+        f"that divides {side}, the patches on a side of model.img"
+      )
+    if self.model.exits.prototypes != (self.objective.prototype_weight > 0):
+      raise InputError(
+        f"objective.prototype_weight: {self.objective.prototype_weight} with "
+        f"model.exits.prototypes {self.model.exits.prototypes}; prototypes need a weight above 0 "
+        "to learn, and without them there is nothing to weigh"
+      )
+    if len(self.objective.exit_weights) != len(self.model.exits.layers):
+      raise InputError(
+        f"objective.exit_weights: {len(self.objective.exit_weights)} weights for "
+        f"{len(self.model.exits.layers)} exits (model.exits.layers)"
+      )
+
+
+def build_config(values: Mapping[str, Any], cls: type = ExperimentConfig, path: str = "") -> Any:
+  """Turns nested mappings (a ConfigDict or parsed JSON) into the frozen dataclass `cls`.
+
+  Raises:
+    InputError: naming the full key if it is unknown (with the nearest known one), missing, or
+      holds a value of another type.
+  """
+  if not isinstance(values, Mapping) and not hasattr(values, "items"):
+    name = path.removesuffix(".") or "(top)"
+    raise InputError(f"config key {name}: expected a group of keys, got {values!r}")
+  hints = typing.get_type_hints(cls)
+  fields = {field.name: field for field in dataclasses.fields(cls)}
+  for name in values:
+    if name not in fields:
+      near = difflib.get_close_matches(name, fields, n=1)
+      hint = f"; did you mean {path}{near[0]}?" if near else f"; known: {', '.join(fields)}"
+      raise InputError(f"config key {path}{name}: unknown{hint}")
+  built = {}
+  for name, field in fields.items():
+    if name in values:
+      built[name] = _build_value(values[name], hints[name], path + name)
+    elif field.default is field.default_factory is dataclasses.MISSING:
+      raise InputError(f"config key {path}{name}: missing")
+  return cls(**built)
+
+
+def _build_value(value: Any, hint: Any, path: str) -> Any:
+  if dataclasses.is_dataclass(hint):
+    return build_config(value, hint, path + ".")
+  if typing.get_origin(hint) is tuple:
+    if isinstance(value, str) or not hasattr(value, "__iter__"):
+      raise InputError(f"config key {path}: expected a list, got {value!r}")
+    element = typing.get_args(hint)[0]
+    return tuple(_build_value(v, element, f"{path}[{i}]") for i, v in enumerate(value))
+  if isinstance(hint, types.UnionType):
+    return _build_union(value, hint, path)
+  if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if abs(value) > sys.float_info.max:
+      raise InputError(f"config key {path}: a number of {len(str(value))} digits is too large")
+    return float(value)
+  if type(value) is not hint:
+    raise InputError(f"config key {path}: expected {hint.__name__}, got {value!r}")
+  return value
+
+
+def _build_union(value: Any, hint: Any, path: str) -> Any:
+  """The first of the union's types that takes the value, as str | tuple[str, ...] | None."""
+  for choice in typing.get_args(hint):
+    with contextlib.suppress(InputError):
+      return _build_value(value, choice, path)
+  raise InputError(f"config key {path}: expected {hint}, got {value!r}")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+  """Plain nested dict, as JSON keeps it; `build_config` reads it back."""
+  return dataclasses.asdict(config)
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  """{"train": {"seed": 0}} -> {"train.seed": 0}, and [{"seed": 0}] -> {"[0].seed": 0}."""
+  flat = {}
+  for name, value in values.items():
+    if isinstance(value, Mapping):
+      flat |= flatten(value, f"{prefix}{name}.")
+    elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+      for index, item in enumerate(value):
+        flat |= flatten(item, f"{prefix}{name}[{index}].")
+    else:
+      flat[prefix + name] = value
+  return flat
+
+
+def load_config(spec: str, overrides: Mapping[str, str] | None = None) -> ExperimentConfig:
+  """Runs a config file and converts what its `get_config` returns.
+
+  Args:
+    spec: "path/to/file.py" or "path/to/file.py:argument of get_config".
+    overrides: {"train.seed": "3"}: values as JSON (3, 0.1, true, [1, 2]) or else as a string.
+
+  `model` may name one of `models.families.PALIGEMMA` by `model.family`, and then holds only what is
+  otherwise than in that: {"family": "paligemma2_3b_224", "lora": {"rank": 16}}.
+
+  Raises:
+    InputError: naming the file or the key.
+  """
+  values = _run_config_file(spec, "get_config")
+  for key, text in (overrides or {}).items():
+    _override(values, key, text)
+  return build_config(_with_family(values))
+
+
+@dataclasses.dataclass(frozen=True)
+class StageConfig:
+  """One stage of a chain.
+
+  config: what `--config` takes, "path/to/file.py:argument".
+  cache: folder for its logits, for the stages after it; "" for none.
+  """
+
+  name: str
+  config: str
+  workdir: str
+  cache: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class ChainConfig:
+  """The stages of a chain, in the order in which they are trained."""
+
+  stages: tuple[StageConfig, ...]
+
+  def __post_init__(self) -> None:
+    if not self.stages:
+      raise InputError("stages: names no stage")
+    for field in ("name", "workdir", "cache"):
+      values = [getattr(stage, field) for stage in self.stages if getattr(stage, field)]
+      if len(set(values)) < len(values):
+        raise InputError(f"stages.{field}: {values} must differ from each other")
+
+
+def load_chain(spec: str) -> ChainConfig:
+  """Runs a config file and converts what its `get_chain` returns; errors as of `load_config`."""
+  return build_config(_run_config_file(spec, "get_chain"), ChainConfig)
+
+
+def _run_config_file(spec: str, function: str) -> dict[str, Any]:
+  path, _, arg = spec.partition(":")
+  if not Path(path).is_file():
+    raise InputError(f"{path}: no such config file")
+  call = f"{function}({arg!r})" if arg else f"{function}()"
+  try:
+    with _importable(Path(path)):
+      found = runpy.run_path(path)
+      if function not in found:
+        raise InputError(f"{path}: has no {function}")
+      return (found[function](arg) if arg else found[function]()).to_dict()
+  except InputError:
+    raise
+  except Exception as error:  # the file is the user's own program: anything may go wrong in it
+    raise InputError(f"{path}: {call} failed: {error!r}") from error
+
+
+@contextlib.contextmanager
+def _importable(path: Path) -> Iterator[None]:
+  """Within it, a file below a folder `configs` may import others of it: `from configs import x`."""
+  above = [folder.parent for folder in path.resolve().parents if folder.name == "configs"]
+  before = list(sys.path)
+  sys.path[:0] = map(str, above[:1])
+  try:
+    yield
+  finally:
+    sys.path[:] = before
+
+
+def _with_family(values: dict[str, Any]) -> dict[str, Any]:
+  """A published model, changed by what else is said: {"model": {"family": "paligemma_3b_224"}}."""
+  model = values.get("model")
+  if not isinstance(model, dict) or "family" not in model:
+    return values
+  if not isinstance(model["family"], str):
+    raise InputError(f"config key model.family: expected str, got {model['family']!r}")
+  said = {name: value for name, value in model.items() if name != "family"}
+  return values | {"model": _merged(to_dict(families.paligemma(model["family"])), said)}
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+  merged = dict(base)
+  for name, value in changes.items():
+    is_group = isinstance(value, dict) and isinstance(base.get(name), dict)
+    merged[name] = _merged(base[name], value) if is_group else value
+  return merged
+
+
+def _override(values: dict[str, Any], key: str, text: str) -> None:
+  *groups, name = key.split(".")
+  for group in groups:
+    values = values.setdefault(group, {})
+    if not isinstance(values, dict):
+      raise InputError(f"config key {key}: {group} holds a value, not a group of keys")
+  try:
+    values[name] = json.loads(text)
+  except json.JSONDecodeError:
+    values[name] = text
+  except ValueError as error:  # more digits than Python reads
+    raise InputError(f"config key {key}: {error}") from error

@@ -1,0 +1,1 @@
+"""Media files in and out: containers, video, audio, subtitles, where to cut."""

@@ -1,0 +1,1 @@
+"""What is learnt, and by which loss: one module or folder a task; see `types.Task`."""

@@ -1,0 +1,1 @@
+"""The task `score`: how important each segment of a video is."""
