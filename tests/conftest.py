@@ -1,5 +1,6 @@
 """Eight CPU devices, executed shape annotations, no silent rank promotion; a tiny trained model."""
 
+import dataclasses
 import json
 import logging
 import os
@@ -90,7 +91,7 @@ def config_values(corpus):
   def build(**changes):
     values = {
       "tokenizer": str(corpus / "tokenizer.model"),
-      "model": config.to_dict(testing.tiny_config()),
+      "model": dataclasses.asdict(testing.tiny_config()),
       "prompt": {
         "window": 2,
         "segment_s": 2.0,

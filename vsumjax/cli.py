@@ -105,9 +105,10 @@ def _prepare(args: argparse.Namespace) -> None:
   from vsumjax.data.prepared.preparation import Settings
   from vsumjax.experiment.config import load_config
   from vsumjax.jobs import prepare
+  from vsumjax.tasks.score.task import require_score
 
   settings = Settings(
-    load_config(args.config, args.overrides).prompt,
+    require_score(load_config(args.config, args.overrides).task, "prepare").prompt,
     time_shifts=args.time_shifts,
     jpeg_quality=args.jpeg_quality,
     sound=not args.no_audio,

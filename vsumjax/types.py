@@ -19,6 +19,7 @@ from typing import Any
 from flax import struct
 
 Array = Any  # a jax.Array, an np.ndarray or a jax.ShapeDtypeStruct, as the docstring says
+Pair = tuple[Array, Array]  # (sum, weight) of a loss or a metric, divided last
 
 
 class InputError(ValueError):

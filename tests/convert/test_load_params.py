@@ -11,6 +11,7 @@ from checkpoint_files import random_leaves, small_config, write_npz
 from vsumjax import sharding, testing
 from vsumjax.convert import formats
 from vsumjax.convert.load import load_params
+from vsumjax.models.student import init_params
 from vsumjax.training import state
 from vsumjax.types import InputError
 
@@ -31,9 +32,7 @@ def _abstract(early_exits=False, dtype=None, **axes):
   rules = sharding.LogicalRules()
   model = testing.tiny_model(small_config(early_exits=early_exits))
   with sharding.use_mesh(mesh, rules):
-    boxed = jax.eval_shape(
-      lambda: state.init_params(model, testing.random_batch(), jax.random.key(0))
-    )
+    boxed = jax.eval_shape(lambda: init_params(model, testing.random_batch(), jax.random.key(0)))
   tree = state.with_shardings(boxed, mesh, rules)
   if dtype is None:
     return tree

@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from three_videos import CONFIG, NUM_EXAMPLES
 
+from vsumjax.contract import Part
 from vsumjax.data import pipeline, prompt
 from vsumjax.data.augment import AugmentConfig
-from vsumjax.data.order import GlobalOrder, MixedOrder, Part
+from vsumjax.data.order import GlobalOrder, MixedOrder
 from vsumjax.data.pipeline import sequential_batches, training_batches
-from vsumjax.data.sets import DataSet
+from vsumjax.data.sets import DataConfig, DataSet
 from vsumjax.data.teacher_cache.reader import CacheReader
-from vsumjax.data.teacher_cache.schema import CacheIdentity
+from vsumjax.data.teacher_cache.score_records import ScoreIdentity
 from vsumjax.data.teacher_cache.token_records import CachedAnswer
 from vsumjax.data.teacher_cache.writer import CacheWriter, seal
 from vsumjax.data.windows import WindowSource
@@ -90,19 +91,19 @@ def test_the_stream_does_not_depend_on_workers_and_threads(source):
   assert_same(expected, train(source, num_workers=2))
 
 
+AUGMENT = AugmentConfig(crop=0.6, flip=0.5, jitter=0.3, time_shifts=3)
+
+
 @pytest.fixture(scope="module")
 def shifting(videos, tokenizer):
-  return WindowSource(videos, CONFIG, tokenizer, targets="histogram", time_shifts=3)
+  return WindowSource(videos, CONFIG, tokenizer, targets="histogram", augment=AUGMENT)
 
 
 def mixed(source, **kwargs):
   """A stream with all that training may do: two data sets mixed, frames changed."""
   parts = [Part(5, 2), Part(NUM_EXAMPLES - 5, 1)]  # two videos and one
-  augment = AugmentConfig(crop=0.6, flip=0.5, jitter=0.3, time_shifts=3)
   defaults = {"batch_size": 4, "start_step": 0, "num_steps": 6, "num_threads": 2}
-  return training_batches(
-    source, MixedOrder(parts, 5), augment=augment, augment_seed=7, **defaults | kwargs
-  )
+  return training_batches(source, MixedOrder(parts, 5), seed=7, **defaults | kwargs)
 
 
 def grid(*pairs, marks=()):
@@ -129,7 +130,7 @@ def test_global_batches_are_the_same_on_any_machines(source, shifting, process_c
 
 def test_what_others_decode_changes_nothing(videos, tokenizer):
   """Every thread wants every video at once, so that rows are put off and come later."""
-  kinds = {"targets": "histogram", "time_shifts": 3}
+  kinds = {"targets": "histogram", "augment": AUGMENT}
   expected = list(mixed(WindowSource(videos, CONFIG, tokenizer, **kinds), num_threads=0))
   for _ in range(3):
     fresh = WindowSource(videos, CONFIG, tokenizer, **kinds)
@@ -193,7 +194,7 @@ def test_a_batch_that_does_not_divide_is_refused(source):
 
 def test_targets_nobody_knows_are_refused():
   with pytest.raises(InputError, match=r"data\.targets"):
-    pipeline.DataConfig(sets=(DataSet("m"),), targets="none")
+    DataConfig(sets=(DataSet("m"),), targets="none")
 
 
 @pytest.mark.parametrize(
@@ -209,12 +210,12 @@ def test_targets_nobody_knows_are_refused():
 )
 def test_impossible_values_are_refused_by_key(wrong, told):
   with pytest.raises(InputError, match=told):
-    pipeline.DataConfig(**{"sets": (DataSet("m"),)} | wrong)
+    DataConfig(**{"sets": (DataSet("m"),)} | wrong)
 
 
 @pytest.fixture
 def teacher(source, tokenizer, tmp_path):
-  identity = CacheIdentity(
+  identity = ScoreIdentity(
     teacher_digest="teacher",
     tokenizer_digest=tokenizer.digest,
     prompt_digest=prompt.prompt_digest(CONFIG, tokenizer),

@@ -10,7 +10,7 @@ from three_videos import CONFIG
 from vsumjax.data import prompt
 from vsumjax.data.pipeline import sequential_batches
 from vsumjax.data.teacher_cache.reader import CacheReader
-from vsumjax.data.teacher_cache.schema import CacheIdentity
+from vsumjax.data.teacher_cache.score_records import ScoreIdentity
 from vsumjax.data.teacher_cache.token_records import CachedAnswer, CachedText
 from vsumjax.data.teacher_cache.writer import CacheWriter, seal
 from vsumjax.data.windows import WindowSource
@@ -31,7 +31,7 @@ def text_of(example, shift=0):
 
 @pytest.fixture(scope="module")
 def identity(source, tokenizer):
-  return CacheIdentity(
+  return ScoreIdentity(
     teacher_digest="teacher",
     tokenizer_digest=tokenizer.digest,
     prompt_digest=prompt.prompt_digest(CONFIG, tokenizer),

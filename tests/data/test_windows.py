@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from three_videos import CONFIG, DURATIONS_S, NUM_EXAMPLES, WINDOW_BYTES, level_of
 
-from vsumjax.data import reading
+from vsumjax.contract import Draw
+from vsumjax.data import reading, windows
 from vsumjax.data.augment import Augmentation, AugmentConfig
 from vsumjax.data.videos import Labels
 from vsumjax.data.windows import WindowSource
@@ -168,16 +169,18 @@ def test_a_pickled_source_is_the_same_and_decodes_nothing_again(videos, tokenize
   assert num_decoded == {"0.mp4": 1}
 
 
-def test_frames_from_a_place_beside_their_own(videos, tokenizer, source):
+def test_frames_from_a_place_beside_their_own(videos, tokenizer, source, monkeypatch):
   class Shifted(Augmentation):
     def shifts(self, num_segments):
       return np.arange(num_segments) % 3
 
-  shifting = WindowSource(videos, CONFIG, tokenizer, targets="histogram", time_shifts=3)
+  augment = AugmentConfig(time_shifts=3)
+  shifting = WindowSource(videos, CONFIG, tokenizer, targets="histogram", augment=augment)
   assert shifting.examples_digest == source.examples_digest
   own = shifting[1]
   assert all(np.array_equal(own[name], source[1][name]) for name in own)
-  shifted = shifting.example(1, Shifted(AugmentConfig(time_shifts=3), 0, 0, 0))["frames"]
+  monkeypatch.setattr(windows, "Augmentation", Shifted)
+  shifted = shifting.example(1, Draw(0, 0, 0))["frames"]
   times_FS = segments.frame_times(source.spans(0)[2:4], 6).reshape(2, 2, 3)
   expected = list(
     reading.video.iter_frames(videos[0].media, [*times_FS[0, :, 0], *times_FS[1, :, 1]], (16, 16))

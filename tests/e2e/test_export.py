@@ -40,8 +40,8 @@ def test_generate_answers_as_our_last_exit(make_config, tmp_path):
   facts = json.loads((tmp_path / "hf" / "vsumjax.json").read_text())
 
   student = load_student(workdir)
-  score_ids = np.asarray(student.experiment.model.score_ids)
-  batches = pipeline.sequential_batches(student.experiment.source("train"), 8)
+  score_ids = np.asarray(student.experiment.task.model.score_ids)
+  batches = pipeline.sequential_batches(student.experiment.task.source("train"), 8)
   levels = []
   for batch, output in student.scorer(8).outputs(batches):
     is_row = batch.example >= 0
@@ -86,7 +86,7 @@ def test_adapters_are_merged_into_the_export(make_config, tmp_path, changes):
   assert exported.config.quantize == ""
 
   student = load_student(workdir)
-  config = student.experiment.config.model
+  config = student.task.config.model
   expected = lora.merge_lora(student.params, config.lora, config.param_dtype)
   leaves = {
     jax.tree_util.keystr(path, simple=True, separator="/"): leaf

@@ -87,13 +87,13 @@ def held_out(build, cache, teacher):
   folders = [cache("validation", kind) for kind in RECORDS]
   experiment = build(folders[0])
   readers = tuple(CacheReader(folder, {}) for folder in folders)
-  source = experiment.source("validation", teachers=readers, with_text=True)
+  source = experiment.task.source("validation", teachers=readers, with_text=True)
   student = load_student(teacher)
   batches = []
   for batch in pipeline.sequential_batches(source, 16):
     with sharding.use_mesh(experiment.mesh):
       params = jax.device_get(student.params)
-      batches.append((batch, np.asarray(_log_probs(experiment.model, params, batch))))
+      batches.append((batch, np.asarray(_log_probs(experiment.task.model, params, batch))))
   return batches
 
 
@@ -109,7 +109,7 @@ def _full_kl(experiment, params, held_out):
   """KL(teacher ‖ student) of each held-out token, and its estimate by the draws: f32[tokens]."""
   full, drawn = [], []
   for batch, logp_BYV in held_out:
-    logq_BYV = np.asarray(_log_probs(experiment.model, params, batch))
+    logq_BYV = np.asarray(_log_probs(experiment.task.model, params, batch))
     is_text_BY = batch.text.weight > 0
     full.append(np.sum(np.exp(logp_BYV) * (logp_BYV - logq_BYV), axis=-1)[is_text_BY])
     said = batch.teachers[list(RECORDS).index("sampled")].tokens
@@ -121,12 +121,12 @@ def _full_kl(experiment, params, held_out):
 def _cached_kl(experiment, params, held_out):
   """What `text_terms` says of each kind of records of the held-out texts; a mean over tokens."""
   teachers = [TextTeacher(kind, i, kind, 1.0, T) for i, kind in enumerate(RECORDS)]
-  objective = TextObjective(0.0, tuple(teachers), experiment.config.model.llm.final_cap)
+  objective = TextObjective(0.0, tuple(teachers), experiment.task.config.model.llm.final_cap)
   table_VD = params["llm"]["embedder"]["input_embedding"]
 
   @jax.jit
   def terms(params, batch):
-    output = experiment.model.apply({"params": params}, batch)
+    output = experiment.task.model.apply({"params": params}, batch)
     return text_terms(objective, output, table_VD, batch)
 
   sums = [terms(params, batch) for batch, _ in held_out]
@@ -139,9 +139,9 @@ def test_a_run_with_texts_is_told_from_others(build, cache):
   folders = {kind: cache("train", kind) for kind in RECORDS}
   runs = {kind: build_run(build(folder)) for kind, folder in folders.items()}
   for kind, run in runs.items():
-    identity = CacheReader(folders[kind], {}).identity
     (batch,) = itertools.islice(run.train_batches(0), 1)
-    expected = build(folders[kind]).batch_spec(16, [identity])
+    task = build(folders[kind]).task
+    expected = task.taught_by([CacheReader(folders[kind], {})]).batch_spec(16)
     specs = [jax.tree.map(lambda x: (x.shape, np.dtype(x.dtype)), b) for b in (batch, expected)]
     assert specs[0] == specs[1]
     assert batch.teachers[0].tokens.ids.shape == (16, Y, RECORDS[kind])

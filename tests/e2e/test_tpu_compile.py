@@ -17,9 +17,10 @@ import json, sys
 import jax
 from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
-from vsumjax import run, sharding
-from vsumjax.config import load_config
-from vsumjax.experiment import build_experiment
+from vsumjax import sharding
+from vsumjax.experiment import run
+from vsumjax.experiment.config import load_config
+from vsumjax.experiment.experiment import build_experiment
 from vsumjax.training import optimizer, step
 
 name, tokenizer, topology = sys.argv[1:]
@@ -30,9 +31,7 @@ tx = optimizer.build_optimizer(config.optimizer, config.train.num_steps)
 abstract, _ = run._wire_state(experiment, tx)
 shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
 batch = sharding.batch_sharding(experiment.mesh, experiment.rules)
-made = step.make_train_step(
-  experiment.model, config.objective, tx, num_steps=config.train.num_steps
-)
+made = step.make_train_step(experiment.task.learner, tx, num_steps=config.train.num_steps)
 replicated = NamedSharding(experiment.mesh, PartitionSpec())
 jitted = jax.jit(
   made,
@@ -41,7 +40,7 @@ jitted = jax.jit(
   donate_argnums=0,
 )
 with sharding.use_mesh(experiment.mesh, experiment.rules):
-  lowered = jitted.lower(abstract, experiment.batch_spec(config.train.batch_size))
+  lowered = jitted.lower(abstract, experiment.task.batch_spec(config.train.batch_size))
 memory = lowered.compile().memory_analysis()
 fields = ("argument_size_in_bytes", "temp_size_in_bytes", "alias_size_in_bytes")
 print(json.dumps({field: getattr(memory, field) for field in fields}))

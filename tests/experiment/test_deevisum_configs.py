@@ -44,13 +44,13 @@ def test_a_stage_has_the_published_size(stage, billions, exits, corpus):
     tokenizer=str(corpus / "tokenizer.model"),
     **{"mesh.fsdp": "1", "model.quantize": ""},
   )
-  assert config.model.exits.layers == exits
+  assert config.task.model.exits.layers == exits
   experiment = build_experiment(config, jax.devices()[:1])
   assert num_params(experiment.abstract_params()) / 1e9 == pytest.approx(billions, rel=0.01)
 
 
 def test_a_student_learns_from_the_caches_of_the_stages_above():
-  teachers = _load("student_3b").objective.teachers
+  teachers = _load("student_3b").task.objective.teachers
   assert [t.cache for t in teachers] == ["r/mentor_cache", "r/teacher_cache"]
   assert {(t.weight, t.temperature, t.direction) for t in teachers} == {(0.5, 2.0, "forward")}
   chain = load_chain(f"{CONFIGS}/deevisum/chain.py:root=r")

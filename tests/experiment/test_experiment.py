@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from vsumjax.data import manifest
+from vsumjax.data.order import MixedOrder
 from vsumjax.experiment.experiment import build_experiment
 from vsumjax.experiment.run import build_run, run_training
 from vsumjax.experiment.workdir import load_student
@@ -53,14 +54,14 @@ def test_batch_spec_is_that_of_the_batches(distilled, make_config, teacher):
   experiment = build_experiment(make_config(**{"objective.teachers": [teacher]}))
   batch = next(distilled.train_batches(0))
   assert len(batch.teachers) == 1
-  assert _spec(batch) == _spec(experiment.batch_spec(8))
+  assert _spec(batch) == _spec(experiment.task.batch_spec(8))
 
 
 def test_teachers_logits_reach_the_right_examples(distilled, trained):
   """The cache, computed in batches of 8 on eight devices, against the teacher asked again."""
   student = load_student(trained)
-  readouts = student.scorer(8).read(student.experiment.source("train"), lambda *update: None)
-  source = student.experiment.source("train")
+  readouts = student.scorer(8).read(student.experiment.task.source("train"), lambda *update: None)
+  source = student.experiment.task.source("train")
   batch = next(distilled.train_batches(1))
   for row, example in enumerate(batch.example):
     video, first = source.window(example)
@@ -213,7 +214,7 @@ def test_a_student_is_what_was_trained(trained, make_config):
   student = load_student(trained)
   finished = json.loads((trained / "FINISHED.json").read_text())
   assert state.params_digest(student.params) == student.params_digest == finished["params_digest"]
-  assert student.experiment.config.model == make_config().model
+  assert student.task.config.model == make_config().task.model
   assert finished["step"] == 6
 
 
@@ -295,8 +296,10 @@ def test_training_never_meets_a_video_of_another_split(make_config, other_corpus
     {"manifest": other_corpus(title), "weight": weight} for title, weight in (("", 3), ("B", 1))
   ]
   experiment = build_experiment(make_config(**{"data.sets": sets}))
-  source = experiment.training_source()
-  examples = experiment.training_order(source).examples(np.arange(4 * 3 * len(source)))
+  source = experiment.task.training_source()
+  examples = MixedOrder(source.parts, experiment.config.train.seed).examples(
+    np.arange(4 * 3 * len(source))
+  )
   met = {(v.split, v.title, v.id) for v in (source.videos[source.window(e)[0]] for e in examples)}
   videos = manifest.load_manifest(sets[0]["manifest"]).videos
   assert {v.split for v in videos} == {"train", "validation", "test"}
@@ -314,7 +317,7 @@ def test_a_split_that_one_data_set_lacks_is_read_from_the_others(
   manifest.save_manifest(tmp_path / "train_only.jsonl", videos)
   sets = [{"manifest": other_corpus("C")}, {"manifest": str(tmp_path / "train_only.jsonl")}]
   experiment = build_experiment(make_config(**{"data.sets": sets}))
-  assert {v.title for v in experiment.source("validation").videos} == {"C"}
-  assert {v.title for v in experiment.source("train").videos} == {"B", "C"}
+  assert {v.title for v in experiment.task.source("validation").videos} == {"C"}
+  assert {v.title for v in experiment.task.source("train").videos} == {"B", "C"}
   with pytest.raises(InputError, match="no video of split 'dev'"):
-    experiment.source("dev")
+    experiment.task.source("dev")

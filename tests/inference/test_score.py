@@ -18,7 +18,7 @@ def student(trained):
 
 @pytest.fixture(scope="module")
 def source(student):
-  return student.experiment.source("train")
+  return student.experiment.task.source("train")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,9 @@ def test_a_segment_gets_the_logits_of_its_own_window(student, source, readouts):
   """Each window alone, on one device, straight through the model."""
   params = jax.device_get(student.params)
   mesh = sharding.build_mesh(sharding.MeshConfig(), jax.devices()[:1])
-  apply = jax.jit(lambda params, batch: student.experiment.model.apply({"params": params}, batch))
+  apply = jax.jit(
+    lambda params, batch: student.experiment.task.model.apply({"params": params}, batch)
+  )
   for batch in pipeline.sequential_batches(source, 1):
     with sharding.use_mesh(mesh):
       logits_ENC = apply(params, batch).logits[:, 0]

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from vsumjax.data.teacher_cache.reader import CacheReader, verify
 from vsumjax.data.teacher_cache.schema import cut_shards
-from vsumjax.experiment.workdir import load_student
-from vsumjax.inference.score import Scorer
+from vsumjax.experiment.workdir import load_student, load_trained
+from vsumjax.inference.teach import Teacher
 from vsumjax.jobs import cache_teacher as module
 from vsumjax.jobs.cache_teacher import cache_teacher
 from vsumjax.sharding import MeshConfig
@@ -32,7 +32,7 @@ def _files(folder):
 
 def test_a_cache_holds_the_teachers_last_exit(trained, cache):
   student = load_student(trained)
-  source = student.experiment.source("train")
+  source = student.experiment.task.source("train")
   readouts = student.scorer(8).read(source, lambda *update: None)
   verify(cache)
   reader = CacheReader(cache, {"teacher_digest": student.params_digest})
@@ -63,15 +63,15 @@ def test_an_interrupted_cache_goes_on_where_it_stopped(
 
 def test_a_finished_cache_asks_the_teacher_nothing(trained, cache, monkeypatch):
   before = _files(cache)
-  monkeypatch.setattr(Scorer, "outputs", lambda *args: pytest.fail("scored again"))
+  monkeypatch.setattr(Teacher, "answers", lambda *args: pytest.fail("scored again"))
   cache_teacher(trained, cache, **BATCH)
   assert _files(cache) == before
 
 
 def test_another_teachers_folder_is_refused(trained, cache, monkeypatch):
-  student = load_student(trained)
+  student = load_trained(trained)
   other = type(student)(student.experiment, student.params, "0" * 32)
-  monkeypatch.setattr(module, "load_student", lambda checkpoint, mesh: other)
+  monkeypatch.setattr(module, "load_trained", lambda checkpoint, mesh: other)
   before = _files(cache)
   with pytest.raises(InputError, match=r"teacher_digest is \w+ in this cache and 0{32} here"):
     cache_teacher(trained, cache, **BATCH)
@@ -82,7 +82,7 @@ def test_another_split_is_cached_elsewhere(trained, cache, tmp_path):
   with pytest.raises(InputError, match="examples_digest"):
     cache_teacher(trained, cache, split="test", **BATCH)
   cache_teacher(trained, tmp_path / "test", split="test", **BATCH)
-  source = load_student(trained).experiment.source("test")
+  source = load_student(trained).experiment.task.source("test")
   assert len(CacheReader(tmp_path / "test", {})) == len(source)
 
 

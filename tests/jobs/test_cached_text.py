@@ -12,7 +12,7 @@ import pytest
 from vsumjax import sharding
 from vsumjax.data import pipeline
 from vsumjax.data.teacher_cache.reader import CacheReader, verify
-from vsumjax.experiment.workdir import load_student
+from vsumjax.experiment.workdir import load_student, load_trained
 from vsumjax.inference import force
 from vsumjax.inference.score import Scorer
 from vsumjax.jobs import cache_teacher as module
@@ -49,9 +49,9 @@ def asked_again(trained):
   experiment = student.experiment
   with sharding.use_mesh(experiment.mesh):
     params = jax.device_get(student.params)
-    run = jax.jit(lambda p, x: experiment.model.apply({"params": p}, x, method="lm_logits"))
+    run = jax.jit(lambda p, x: experiment.task.model.apply({"params": p}, x, method="lm_logits"))
     found = []
-    for batch in pipeline.sequential_batches(experiment.source("train"), 1):
+    for batch in pipeline.sequential_batches(experiment.task.source("train"), 1):
       tokens, logits = np.where(batch.input_mask, batch.tokens, 0), []
       T = tokens.shape[1]
       tokens = np.pad(tokens, ((0, 0), (0, Y)))
@@ -143,16 +143,16 @@ def test_logits_of_a_few_places_at_a_time(trained, cache, tmp_path, monkeypatch)
 @pytest.fixture
 def mentor(trained, tmp_path, monkeypatch):
   """The teacher with all its parameters changed a little, as another one."""
-  student = load_student(trained)
-  params = jax.tree.map(lambda x: x + jnp.asarray(0.01, x.dtype), student.params)
-  other = dataclasses.replace(student, params=params, params_digest="0" * 32)
+  model = load_trained(trained)
+  params = jax.tree.map(lambda x: x + jnp.asarray(0.01, x.dtype), model.params)
+  other = dataclasses.replace(model, params=params, params_digest="0" * 32)
   workdir = tmp_path / "mentor"
   shutil.copytree(trained, workdir, ignore=shutil.ignore_patterns("checkpoints"))
   finished = json.loads((workdir / "FINISHED.json").read_text())
   (workdir / "FINISHED.json").write_text(json.dumps(finished | {"params_digest": "0" * 32}))
-  load = module.load_student
+  load = module.load_trained
   monkeypatch.setattr(
-    module, "load_student", lambda path, mesh: other if path == workdir else load(path)
+    module, "load_trained", lambda path, mesh: other if path == workdir else load(path)
   )
   return workdir
 

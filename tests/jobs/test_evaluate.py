@@ -6,7 +6,7 @@ import json
 import pytest
 
 from vsumjax.data import manifest
-from vsumjax.data.pipeline import INPUTS
+from vsumjax.data.reading import INPUTS
 from vsumjax.data.videos import Labels
 from vsumjax.jobs.evaluate import evaluate
 
@@ -58,7 +58,7 @@ def _scores(trained, without):
   from vsumjax.experiment.workdir import load_student
 
   student = load_student(trained)
-  source = student.experiment.source("test", without=frozenset(without))
+  source = student.experiment.task.source("test", without=frozenset(without))
   readouts = student.scorer(8).read(source, lambda *update: None)
   return [score for r in readouts for score in r.at_exit(2).score.tolist()]
 

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from vsumjax.data import pipeline
+from vsumjax.data.order import MixedOrder
 from vsumjax.data.tokenizer import load_tokenizer
 from vsumjax.experiment.experiment import build_experiment
 from vsumjax.jobs import inspect_data
@@ -28,11 +29,9 @@ def shown(make_config, tmp_path_factory):
 def test_rows_are_those_of_the_training_step(shown):
   config, out, described = shown
   experiment = build_experiment(config)
-  source = experiment.training_source()
+  source = experiment.task.training_source()
   batch = next(
-    pipeline.training_batches(
-      source, experiment.training_order(source), 8, start_step=2, num_steps=1
-    )
+    pipeline.training_batches(source, MixedOrder(source.parts, 0), 8, start_step=2, num_steps=1)
   )
   assert [about["example"] for about in described] == batch.example[:3].tolist()
   for row, about in enumerate(described):

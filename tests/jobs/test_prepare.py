@@ -21,7 +21,7 @@ REPORTS = ("report.json", "report.html")  # they tell the time
 
 @pytest.fixture(scope="module")
 def settings(make_config):
-  return Settings(make_config().prompt, videos_per_shard=2)
+  return Settings(make_config().task.prompt, videos_per_shard=2)
 
 
 @pytest.fixture(scope="module")

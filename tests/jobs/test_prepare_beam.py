@@ -23,7 +23,7 @@ def _quiet_beam():
 
 @pytest.fixture(scope="module")
 def settings(make_config):
-  return Settings(make_config().prompt, videos_per_shard=3)
+  return Settings(make_config().task.prompt, videos_per_shard=3)
 
 
 def in_this_process(tasks, update):

@@ -6,7 +6,7 @@ import pytest
 
 from vsumjax import sharding
 from vsumjax.models import families, student
-from vsumjax.training import state
+from vsumjax.models.student import init_params
 from vsumjax.types import Batch, InputError
 
 pytestmark = pytest.mark.usefixtures("one_device")
@@ -66,7 +66,7 @@ def _params(name):
     example=jax.ShapeDtypeStruct((1,), jnp.int32),
   )
   model = student.VideoSummaryStudent(config, P, VOCAB, (1, 2, 3, 4, 5))
-  boxed = jax.eval_shape(lambda: state.init_params(model, spec, jax.random.key(0)))
+  boxed = jax.eval_shape(lambda: init_params(model, spec, jax.random.key(0)))
   return sharding.unbox(boxed)
 
 

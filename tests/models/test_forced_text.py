@@ -7,7 +7,7 @@ import pytest
 
 from vsumjax import sharding, testing
 from vsumjax.data import answers
-from vsumjax.training import state
+from vsumjax.models.student import init_params
 from vsumjax.types import Prompt
 
 pytestmark = pytest.mark.usefixtures("one_device")
@@ -29,9 +29,7 @@ def case(request):
   forced = answers.with_text(batch, text_BY, np.array([Y, Y, 5]))
   model = testing.tiny_model()
   with sharding.use_mesh(sharding.build_mesh(sharding.MeshConfig(), jax.devices()[:1])):
-    params = sharding.unbox(
-      jax.jit(lambda k: state.init_params(model, batch, k))(jax.random.key(0))
-    )
+    params = sharding.unbox(jax.jit(lambda k: init_params(model, batch, k))(jax.random.key(0)))
   params = jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape) * 0.4, x.dtype), params)
   params["llm"]["embedder"]["input_embedding"] *= 0.1
   return model, params, *jax.tree.map(jnp.asarray, (batch, forced))

@@ -8,7 +8,7 @@ import pytest
 from vsumjax import sharding, testing
 from vsumjax.models import lora
 from vsumjax.models.lora import LoraConfig
-from vsumjax.training import state
+from vsumjax.models.student import init_params
 from vsumjax.types import InputError, Prompt
 
 pytestmark = pytest.mark.usefixtures("one_device")
@@ -23,12 +23,12 @@ def _model(config=LORA, **changes):
 
 
 def _abstract(config):
-  init = lambda: state.init_params(_model(config), BATCH, jax.random.key(0))  # noqa: E731
+  init = lambda: init_params(_model(config), BATCH, jax.random.key(0))  # noqa: E731
   return sharding.unbox(jax.eval_shape(init))
 
 
 def _init(model):
-  init = jax.jit(lambda: sharding.unbox(state.init_params(model, BATCH, jax.random.key(0))))
+  init = jax.jit(lambda: sharding.unbox(init_params(model, BATCH, jax.random.key(0))))
   return init()
 
 
@@ -180,7 +180,7 @@ def test_a_target_that_matches_no_weight_is_named_with_the_nearest(target, near)
 def test_base_in_bfloat16_and_the_rest_in_float32():
   """The base loses half its bytes; what is new and trained keeps its precision."""
   model = _model(param_dtype="bfloat16")
-  init = lambda: state.init_params(model, BATCH, jax.random.key(0))  # noqa: E731
+  init = lambda: init_params(model, BATCH, jax.random.key(0))  # noqa: E731
   for path, leaf in _paths(sharding.unbox(jax.eval_shape(init))).items():
     is_new = "_lora_" in path or path.startswith("exits/")
     assert leaf.dtype == (jnp.float32 if is_new else jnp.bfloat16), path

@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec
 from vsumjax import sharding, testing
 from vsumjax.models import families, quantization
 from vsumjax.models.lora import LoraConfig, merge_lora
-from vsumjax.models.student import VideoSummaryStudent, num_bytes
+from vsumjax.models.student import VideoSummaryStudent, init_params, num_bytes
 from vsumjax.training import state
 from vsumjax.types import InputError
 
@@ -32,7 +32,7 @@ def _abstract(config, mesh=None, batch=BATCH):
   mesh = mesh or sharding.build_mesh(sharding.MeshConfig(), jax.devices()[:1])
   with sharding.use_mesh(mesh):
     model = testing.tiny_model(config)
-    boxed = jax.eval_shape(lambda: state.init_params(model, batch, jax.random.key(0)))
+    boxed = jax.eval_shape(lambda: init_params(model, batch, jax.random.key(0)))
   return state.with_shardings(boxed, mesh, sharding.LogicalRules())
 
 
@@ -41,7 +41,7 @@ def params():
   """Parameters of the model that is not quantised."""
   with sharding.use_mesh(sharding.build_mesh(sharding.MeshConfig(), jax.devices()[:1])):
     model = testing.tiny_model(_config())
-    init = jax.jit(lambda: sharding.unbox(state.init_params(model, BATCH, jax.random.key(0))))
+    init = jax.jit(lambda: sharding.unbox(init_params(model, BATCH, jax.random.key(0))))
     return init()
 
 
@@ -140,7 +140,7 @@ def test_bytes_of_28b_in_int4_with_adapters():
   spec = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype), BATCH)
   spec = spec.replace(frames=frames)
   with sharding.use_mesh(sharding.build_mesh(sharding.MeshConfig(), jax.devices()[:1])):
-    boxed = jax.eval_shape(lambda: state.init_params(model, spec, jax.random.key(0)))
+    boxed = jax.eval_shape(lambda: init_params(model, spec, jax.random.key(0)))
   params = sharding.unbox(boxed)
   D, L, M, H, K, S, R, V = 4608, 46, 36_864, 32, 16, 128, 16, 257_152
   weights = L * (H * D * S + 2 * K * D * S + H * S * D + 3 * D * M)

@@ -9,15 +9,15 @@ import pytest
 
 from vsumjax import sharding, testing
 from vsumjax.models import exits, gemma, student
+from vsumjax.models.student import init_params
 from vsumjax.ops import attention
-from vsumjax.training import state
 from vsumjax.types import InputError
 
 pytestmark = pytest.mark.usefixtures("one_device")
 
 
 def _init(model, batch, seed=0):
-  init = jax.jit(lambda key: sharding.unbox(state.init_params(model, batch, key)))
+  init = jax.jit(lambda key: sharding.unbox(init_params(model, batch, key)))
   return init(jax.random.key(seed))
 
 

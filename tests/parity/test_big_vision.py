@@ -13,8 +13,8 @@ import pytest
 from vsumjax import sharding, testing
 from vsumjax.convert import big_vision
 from vsumjax.models import exits, gemma, siglip, student
+from vsumjax.models.student import init_params
 from vsumjax.ops import attention
-from vsumjax.training import state
 from vsumjax.types import Prompt
 
 pytestmark = pytest.mark.usefixtures("one_device", "checkout")
@@ -70,9 +70,7 @@ def case(config):
 
 def _random_params(model):
   """Every leaf random: norms and biases, too, which begin as ones and zeros."""
-  boxed = jax.eval_shape(
-    lambda: state.init_params(model, testing.random_batch(), jax.random.key(0))
-  )
+  boxed = jax.eval_shape(lambda: init_params(model, testing.random_batch(), jax.random.key(0)))
   rng = np.random.default_rng(1)
   return jax.tree.map(
     lambda leaf: jnp.asarray(rng.normal(0, 0.3, leaf.shape), leaf.dtype), sharding.unbox(boxed)

@@ -37,7 +37,7 @@ def test_a_student_is_loaded_with_its_quantised_base(finished):
   linear = student.params["llm"]["layers"]["mlp"]["linear"]
   assert isinstance(linear, qwix.QArray)
   assert linear.qvalue.dtype == "int4"
-  source = student.experiment.source("test")
+  source = student.experiment.task.source("test")
   readouts = student.scorer(8).read(source, _silent)
   assert all(np.isfinite(readout.logits_ENC).all() for readout in readouts)
 

@@ -8,6 +8,7 @@ import pytest
 from vsumjax import sharding, testing
 from vsumjax.models import lora
 from vsumjax.models.lora import LoraConfig
+from vsumjax.tasks.score.learner import ScoreLearner
 from vsumjax.tasks.score.objective import ObjectiveConfig
 from vsumjax.training import optimizer, partition, state, step
 
@@ -23,11 +24,11 @@ def _config(**changes):
 
 
 def _step(config):
-  return step.make_train_step(testing.tiny_model(config), OBJECTIVE, TX, num_steps=20)
+  return step.make_train_step(ScoreLearner(testing.tiny_model(config), OBJECTIVE), TX, num_steps=20)
 
 
 def _init(config):
-  return lambda: state.init_state(testing.tiny_model(config), TX, BATCH, 0)
+  return lambda: state.init_state(ScoreLearner(testing.tiny_model(config), OBJECTIVE), TX, BATCH, 0)
 
 
 def _abstract(config, mesh_config=ONE, num_devices=1):

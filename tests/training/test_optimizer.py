@@ -9,7 +9,8 @@ import optax
 import pytest
 
 from vsumjax import sharding, testing
-from vsumjax.training import optimizer, state
+from vsumjax.models.student import init_params
+from vsumjax.training import optimizer
 from vsumjax.training.optimizer import SCHEDULES, OptimizerConfig, build_optimizer, build_schedule
 from vsumjax.types import InputError
 
@@ -68,7 +69,7 @@ def params():
   mesh = sharding.build_mesh(sharding.MeshConfig(), jax.devices()[:1])
   with sharding.use_mesh(mesh):
     boxed = jax.eval_shape(
-      lambda: state.init_params(testing.tiny_model(), testing.random_batch(), jax.random.key(0))
+      lambda: init_params(testing.tiny_model(), testing.random_batch(), jax.random.key(0))
     )
   return jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), boxed)
 

@@ -6,6 +6,9 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from vsumjax import sharding, testing
+from vsumjax.models.student import init_params
+from vsumjax.tasks.score.learner import ScoreLearner
+from vsumjax.tasks.score.objective import ObjectiveConfig
 from vsumjax.training import optimizer, state
 
 TX = optimizer.build_optimizer(optimizer.OptimizerConfig(1e-3, 0.1, 0.1, 1.0), 10)
@@ -15,9 +18,8 @@ TX = optimizer.build_optimizer(optimizer.OptimizerConfig(1e-3, 0.1, 0.1, 1.0), 1
 def boxed():
   mesh = sharding.build_mesh(sharding.MeshConfig(), jax.devices()[:1])
   with sharding.use_mesh(mesh):
-    return jax.eval_shape(
-      lambda: state.init_state(testing.tiny_model(), TX, testing.random_batch(), 0)
-    )
+    learner = ScoreLearner(testing.tiny_model(), ObjectiveConfig(1.0, (1.0, 1.0, 1.0), ()))
+    return jax.eval_shape(lambda: state.init_state(learner, TX, testing.random_batch(), 0))
 
 
 def test_moments_lie_where_their_parameters_do(boxed):
@@ -40,7 +42,7 @@ def test_seed_and_only_seed_decides_the_parameters(one_device):
     batch = testing.random_batch(batch_seed)
     return state.params_digest(sharding.unbox(init(batch, jax.random.key(seed))))
 
-  init = jax.jit(lambda batch, key: state.init_params(testing.tiny_model(), batch, key))
+  init = jax.jit(lambda batch, key: init_params(testing.tiny_model(), batch, key))
   assert digest(0, 1) == digest(0, 2)
   assert digest(0, 1) != digest(1, 1)
 

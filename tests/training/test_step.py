@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from vsumjax import sharding, testing
+from vsumjax.tasks.score.learner import ScoreLearner
 from vsumjax.tasks.score.objective import ObjectiveConfig, TeacherConfig, compute_loss
 from vsumjax.training import optimizer, state, step
 from vsumjax.types import StudentOutput
@@ -43,14 +44,15 @@ def first():
 
 @pytest.fixture(scope="module")
 def train_step():
-  return jax.jit(step.make_train_step(Linear(), OBJECTIVE, TX, num_steps=30))
+  return jax.jit(step.make_train_step(ScoreLearner(Linear(), OBJECTIVE), TX, num_steps=30))
 
 
 def test_specs_of_the_real_model(one_device, batch):
   model = testing.tiny_model()
   objective = ObjectiveConfig(1.0, (1.0, 1.0, 1.0), TEACHERS)
-  spec = jax.eval_shape(lambda: sharding.unbox(state.init_state(model, TX, batch, 0)))
-  testing.assert_step_specs(step.make_train_step(model, objective, TX, num_steps=30), spec, batch)
+  learner = ScoreLearner(model, objective)
+  spec = jax.eval_shape(lambda: sharding.unbox(state.init_state(learner, TX, batch, 0)))
+  testing.assert_step_specs(step.make_train_step(learner, TX, num_steps=30), spec, batch)
 
 
 def test_a_step_is_the_optimizer_on_the_mean_loss(train_step, first, batch):
@@ -110,7 +112,9 @@ def uneven(batch):
 
 def _accumulated(model, num_microbatches, **options):
   return jax.jit(
-    step.make_train_step(model, OBJECTIVE, TX, num_steps=30, accumulate=num_microbatches, **options)
+    step.make_train_step(
+      ScoreLearner(model, OBJECTIVE), TX, num_steps=30, accumulate=num_microbatches, **options
+    )
   )
 
 
@@ -156,7 +160,7 @@ def test_sums_over_steps_are_in_float32(one_device, batch, accumulate):
   params = {"kernel": jnp.ones((2, 5, 3), jnp.bfloat16), "bias": jnp.zeros((2, 5), jnp.bfloat16)}
   before = state.start_from(params, TX, with_ema=True)
   train_step = step.make_train_step(
-    Linear(), OBJECTIVE, TX, num_steps=30, accumulate=accumulate, ema_decay=0.9
+    ScoreLearner(Linear(), OBJECTIVE), TX, num_steps=30, accumulate=accumulate, ema_decay=0.9
   )
   testing.assert_step_specs(train_step, before, batch)
   moments = before.opt_state[1][0]
@@ -172,7 +176,9 @@ def test_sums_over_steps_are_in_float32(one_device, batch, accumulate):
 
 def test_the_running_mean_starts_without_bias(first, batch):
   """Against Σ_i d^(n-i) p_i / Σ_i d^(n-i), the parameters before the first step left out."""
-  train_step = jax.jit(step.make_train_step(Linear(), OBJECTIVE, TX, num_steps=30, ema_decay=0.9))
+  train_step = jax.jit(
+    step.make_train_step(ScoreLearner(Linear(), OBJECTIVE), TX, num_steps=30, ema_decay=0.9)
+  )
   current = first.replace(step=jnp.zeros((), jnp.int32), ema=first.params)
   seen = []
   for _ in range(5):
@@ -199,19 +205,21 @@ def test_frozen_parameters_stay_and_have_no_state(first, batch):
     opt_state=optax.tree_utils.tree_set(before.opt_state, count=jnp.ones((), jnp.int32))
   )
   train_step = step.make_train_step(
-    Linear(), OBJECTIVE, TX, num_steps=30, freeze=freeze, ema_decay=0.9
+    ScoreLearner(Linear(), OBJECTIVE), TX, num_steps=30, freeze=freeze, ema_decay=0.9
   )
   after, metrics = jax.jit(train_step)(before, batch)
   np.testing.assert_array_equal(after.params["bias"], first.params["bias"])
   assert jnp.abs(after.params["kernel"] - first.params["kernel"]).max() > 0.1
   assert set(after.ema) == set(after.opt_state[1][0].mu) == {"kernel"}
   assert set(state.used_params(after)) == {"kernel", "bias"}
-  _, everything = step.make_train_step(Linear(), OBJECTIVE, TX, num_steps=30)(first, batch)
+  _, everything = step.make_train_step(ScoreLearner(Linear(), OBJECTIVE), TX, num_steps=30)(
+    first, batch
+  )
   assert metrics["grad_norm"][0] < everything["grad_norm"][0]
 
 
 def test_evaluation_is_the_cross_entropy_without_teachers(first, batch):
-  metrics = step.make_eval_step(Linear(), OBJECTIVE)(first.params, batch)
+  metrics = ScoreLearner(Linear(), OBJECTIVE).evaluate(first.params, batch)
   output = Linear().apply({"params": first.params}, batch)
   labels_only = ObjectiveConfig(1.0, (1.0, 1.0), ())
   (total, weight), _ = compute_loss(labels_only, output, batch.replace(teachers=()), PROGRESS)

@@ -21,7 +21,8 @@ import rich.table
 
 from vsumjax.data.teacher_cache import token_records
 from vsumjax.data.teacher_cache.reader import CacheReader
-from vsumjax.data.teacher_cache.schema import CacheIdentity, example_key
+from vsumjax.data.teacher_cache.schema import example_key
+from vsumjax.data.teacher_cache.score_records import ScoreIdentity
 from vsumjax.data.teacher_cache.token_records import CachedAnswer, CachedText
 from vsumjax.data.teacher_cache.writer import CacheWriter, seal
 from vsumjax.host.files import write_atomically
@@ -168,8 +169,8 @@ def _text(task: Task, kind: str, logits_yV: np.ndarray) -> CachedText:
   return CachedText(tokens, *token_records.sample_entries(logits_yV, task.num_draws, 1.0, rng))
 
 
-def _identity(task: Task, row: Row) -> CacheIdentity:
-  identity = CacheIdentity(
+def _identity(task: Task, row: Row) -> ScoreIdentity:
+  identity = ScoreIdentity(
     teacher_digest="made up",
     tokenizer_digest="",
     prompt_digest="",

@@ -21,14 +21,17 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vsumjax import sharding
 from vsumjax.data import pipeline
+from vsumjax.data.answers import batch_of
 from vsumjax.data.teacher_cache.reader import CacheReader
-from vsumjax.data.teacher_cache.schema import CacheIdentity, example_key
+from vsumjax.data.teacher_cache.schema import example_key
+from vsumjax.data.teacher_cache.score_records import ScoreIdentity
 from vsumjax.data.teacher_cache.token_records import CachedAnswer
 from vsumjax.data.teacher_cache.writer import CacheWriter, seal
 from vsumjax.experiment.config import ExperimentConfig, load_config
 from vsumjax.host.files import write_atomically
 from vsumjax.host.progress import progress
 from vsumjax.models.student import StudentConfig, VideoSummaryStudent, num_params
+from vsumjax.tasks.score.learner import ScoreLearner
 from vsumjax.tasks.score.objective import ObjectiveConfig, TeacherConfig
 from vsumjax.training import optimizer, state, step
 from vsumjax.types import Batch, InputError
@@ -102,8 +105,8 @@ def benchmark_distill_step(
 
 def _build_sizes(configs: Sequence[ExperimentConfig]) -> dict[str, list[StudentConfig]]:
   return {
-    "stages": [each.model for each in configs],
-    "1:3:9": [_deeper(configs[0].model, ratio) for ratio in _RATIOS],
+    "stages": [each.task.model for each in configs],
+    "1:3:9": [_deeper(configs[0].task.model, ratio) for ratio in _RATIOS],
   }
 
 
@@ -119,7 +122,7 @@ def _build_rows(
 ) -> tuple[dict[str, _Row], list[int]]:
   """The rows of ROWS, and the parameters of each model."""
   student, mentor, teacher = nets = [
-    VideoSummaryStudent(model, config.prompt.tokens_per_frame, _IMAGE_ID, _score_ids(config))
+    VideoSummaryStudent(model, config.task.prompt.tokens_per_frame, _IMAGE_ID, _score_ids(config))
     for model in models
   ]
   tx = optimizer.build_optimizer(config.optimizer, _NUM_STEPS)
@@ -128,23 +131,26 @@ def _build_rows(
   replicated = NamedSharding(mesh, PartitionSpec())  # as a step leaves it
   caches = [_make_cache(folder / name, config) for name in _TEACHERS]
 
-  def build(net: VideoSummaryStudent, *taught_by: str, online: dict | None = None) -> Any:
+  def learner(net: VideoSummaryStudent, *taught_by: str) -> ScoreLearner:
     objective = ObjectiveConfig(
       1.0,
       (1.0,) * len(net.config.exits.layers),
       tuple(TeacherConfig(name, "", "", 0.5, 2.0, "forward") for name in taught_by),
     )
-    return step.make_train_step(net, objective, tx, num_steps=_NUM_STEPS, online=online)
+    return ScoreLearner(net, objective)
+
+  def build(net: VideoSummaryStudent, *taught_by: str, online: dict | None = None) -> Any:
+    return step.make_train_step(learner(net, *taught_by), tx, num_steps=_NUM_STEPS, online=online)
 
   def start(net: VideoSummaryStudent) -> state.TrainState:
-    init = jax.jit(
-      lambda: sharding.unbox(state.init_state(net, tx, host_batch, 0)), out_shardings=replicated
-    )
-    return init()
+    init = functools.partial(state.init_state, learner(net), tx, host_batch, 0)
+    return jax.jit(lambda: sharding.unbox(init()), out_shardings=replicated)()
 
   plain = jax.jit(build(student), donate_argnums=0)
   taught = jax.jit(build(student, *_TEACHERS), donate_argnums=0)
-  online = build(student, *_TEACHERS, online={"mentor": mentor, "teacher": teacher})
+  online = build(
+    student, *_TEACHERS, online={"mentor": learner(mentor), "teacher": learner(teacher)}
+  )
   online = jax.jit(online, donate_argnums=0)
   online_params = {"mentor": start(mentor).params, "teacher": start(teacher).params}
   steps = [build(student, *_TEACHERS), build(mentor, "teacher"), build(teacher)]
@@ -152,7 +158,7 @@ def _build_rows(
   @functools.partial(jax.jit, donate_argnums=0)
   def all_three(states: Any, batch: Batch) -> tuple[Any, Any]:
     """XLA computes once the forward pass that a model's own step and its lesson share."""
-    said = [step.ask(net, of.params, batch) for net, of in zip(nets, states, strict=True)]
+    said = [learner(n).teach(of.params, batch) for n, of in zip(nets, states, strict=True)]
     heard = [tuple(said[1:]), tuple(said[2:]), ()]
     parts = zip(steps, states, heard, strict=True)
     done = [make(of, batch.replace(teachers=teachers)) for make, of, teachers in parts]
@@ -197,7 +203,10 @@ class _Windows:
     del self._fields["teachers"], self._fields["text"]
     self._num_windows, self._caches = len(batch.weight), caches
 
-  def example(self, example: int, change: None, *, wait: bool) -> dict[str, Any]:
+  def collate(self, fields: dict[str, Any]) -> Batch:
+    return batch_of(fields)
+
+  def example(self, example: int, draw: None, *, wait: bool) -> dict[str, Any]:
     row = example % self._num_windows
     said = tuple({"score_logits": cache[example].score_logits} for cache in self._caches)
     return {name: values[row] for name, values in self._fields.items()} | {"teachers": said}
@@ -211,20 +220,20 @@ def _batches(
   def examples_of(index: int) -> np.ndarray:
     return np.random.default_rng(index).integers(_CACHED_EXAMPLES, size=len(batch.weight))
 
-  windows, num_threads = _Windows(batch, caches), config.data.num_threads
+  windows, num_threads = _Windows(batch, caches), config.task.num_threads
   return pipeline.batches_of(windows, examples_of, _NUM_STEPS, 0, num_threads)
 
 
 def _score_ids(config: ExperimentConfig) -> tuple[int, ...]:
-  return tuple(range(2, 2 + len(config.prompt.score_tokens)))
+  return tuple(range(2, 2 + len(config.task.prompt.score_tokens)))
 
 
 def _random_batch(config: ExperimentConfig) -> Batch:
   """Random frames and words in the shapes of the config."""
-  c, rng = config.prompt, np.random.default_rng(0)
+  c, rng = config.task.prompt, np.random.default_rng(0)
   B, N, T = config.train.batch_size, c.window, c.sequence_length
   num_slots = N * c.frames_per_segment * c.tokens_per_frame
-  tokens = rng.integers(10, config.model.llm.vocab_size, (B, T))
+  tokens = rng.integers(10, config.task.model.llm.vocab_size, (B, T))
   tokens[:, :num_slots] = _IMAGE_ID
   frames = (B, N, c.frames_per_segment, c.image_size, c.image_size, 3)
   return Batch(
@@ -241,9 +250,9 @@ def _random_batch(config: ExperimentConfig) -> Batch:
 
 
 def _make_cache(folder: Path, config: ExperimentConfig) -> CacheReader:
-  shape = (config.prompt.window, len(config.prompt.score_tokens))
+  shape = (config.task.prompt.window, len(config.task.prompt.score_tokens))
   names = ("teacher_digest", "tokenizer_digest", "prompt_digest", "examples_digest")
-  identity = CacheIdentity(
+  identity = ScoreIdentity(
     **dict.fromkeys(names, _DIGEST),
     num_examples=_CACHED_EXAMPLES,
     window=shape[0],

@@ -24,12 +24,12 @@ import rich.table
 from vsumjax.data import pipeline
 from vsumjax.data.made import corpora
 from vsumjax.data.manifest import load_manifest
-from vsumjax.data.order import GlobalOrder
+from vsumjax.data.order import PADDING_EXAMPLE, GlobalOrder
 from vsumjax.data.prepared.preparation import Settings
 from vsumjax.data.prompt import PromptConfig
 from vsumjax.data.tokenizer import Tokenizer, load_tokenizer
 from vsumjax.data.videos import Video
-from vsumjax.data.windows import PADDING_EXAMPLE, WindowSource
+from vsumjax.data.windows import WindowSource
 from vsumjax.host.files import write_atomically
 from vsumjax.host.progress import progress
 from vsumjax.jobs import prepare

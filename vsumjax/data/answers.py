@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from vsumjax.data.teacher_cache.reader import CacheReader
-from vsumjax.data.teacher_cache.schema import CacheIdentity
+from vsumjax.data.teacher_cache.score_records import ScoreIdentity
 from vsumjax.data.teacher_cache.token_records import CachedAnswer, CachedText
-from vsumjax.types import Batch, InputError, TextTargets
+from vsumjax.types import Batch, InputError, TeacherTargets, TextTargets, TokenTargets
 
 
 def require_same_texts(teachers: Sequence[CacheReader]) -> int:
@@ -36,7 +36,7 @@ def require_same_texts(teachers: Sequence[CacheReader]) -> int:
   return with_texts[0].identity.text_tokens if with_texts else 0
 
 
-def no_answer(identity: CacheIdentity) -> CachedAnswer:
+def no_answer(identity: ScoreIdentity) -> CachedAnswer:
   """What a padding row is given for an answer: an empty text where the cache holds texts."""
   score_logits_NC = np.zeros((identity.window, identity.num_classes), np.float32)
   if not identity.text_kind:
@@ -90,6 +90,20 @@ def _teacher_fields(answer: CachedAnswer, num_tokens: int) -> dict[str, Any]:
 def _padded(array: np.ndarray, length: int, value: int) -> np.ndarray:
   padding = [(0, length - len(array)), *[(0, 0)] * (array.ndim - 1)]
   return np.pad(array, padding, constant_values=value)
+
+
+def batch_of(fields: dict[str, Any]) -> Batch:
+  """The batch of examples with the fields of `fields_of`, stacked."""
+  fields = dict(fields)
+  text = fields.pop("text", None)
+  teachers = tuple(
+    TeacherTargets(
+      said["score_logits"], TokenTargets(**said["tokens"]) if "tokens" in said else None
+    )
+    for said in fields.pop("teachers")
+  )
+  batch = Batch(**fields, teachers=teachers)
+  return batch if text is None else with_text(batch, text["ids"], text["length"])
 
 
 def with_text(batch: Batch, ids_BY: np.ndarray, length_B: np.ndarray) -> Batch:

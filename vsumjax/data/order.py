@@ -9,6 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vsumjax.contract import Part
+
+PADDING_EXAMPLE = -1
 _NUM_ROUNDS = 8  # each half is changed four times; fewer leave neighbours visibly close
 
 
@@ -69,17 +72,6 @@ class GlobalOrder:
       else:
         left_G = (left_G + _mix(right_G ^ turn_key_G) % np.uint64(a)) % np.uint64(a)
     return left_G * np.uint64(b) + right_G
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-  """One of several sets of examples that are mixed.
-
-  weight: its rows in every `sum of weights` rows of the line.
-  """
-
-  num_examples: int
-  weight: int
 
 
 class MixedOrder:

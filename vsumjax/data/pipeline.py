@@ -8,9 +8,7 @@ the same for any number of processes, workers and threads.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -18,79 +16,25 @@ import grain
 import numpy as np
 from absl import flags
 
-from vsumjax.data.answers import with_text
-from vsumjax.data.augment import Augmentation, AugmentConfig
-from vsumjax.data.order import GlobalOrder, MixedOrder
-from vsumjax.data.prepared.store import BusyError
-from vsumjax.data.reading import INPUTS
-from vsumjax.data.sets import DataSet
-from vsumjax.data.windows import GIB, PADDING_EXAMPLE, WindowSource
+from vsumjax.contract import BusyError, Draw, Source
+from vsumjax.data.order import PADDING_EXAMPLE, GlobalOrder, MixedOrder
 from vsumjax.host.processes import end_with_parent, leave_sigterm_to_parent
-from vsumjax.types import Batch, InputError, TeacherTargets, TokenTargets
-
-_MOST_WEIGHT = 10_000  # rows of the block in which proportions are exact
-
-LABELLED_TARGETS = ("histogram", "hard")
-
-
-@dataclasses.dataclass(frozen=True)
-class DataConfig:
-  """Which videos, and how they are fed.
-
-  Attributes:
-    sets: the data sets; evaluation and caching read one after the other, training mixes them.
-    train_split, validation_split, test_split: names of their splits.
-    targets: `histogram` (share of annotators at each level) or `hard` (their rounded mean).
-    without: inputs the model is not given: `frames`, `sound`, `text`.
-    augment: random changes of the frames in training.
-    num_workers: processes that make batches, 0 for none beside this one.
-    num_threads: threads that make batches, in each of them.
-    cache_bytes: decoded frames and texts of a split that are kept on this machine's disk, at most.
-  """
-
-  sets: tuple[DataSet, ...]
-  train_split: str = "train"
-  validation_split: str = "validation"
-  test_split: str = "test"
-  targets: str = "histogram"
-  without: tuple[str, ...] = ()
-  augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
-  num_workers: int = 0
-  num_threads: int = 4
-  cache_bytes: int = GIB
-
-  def __post_init__(self):
-    if not self.sets:
-      raise InputError("data.sets: names no data set")
-    if self.targets not in LABELLED_TARGETS:
-      raise InputError(
-        f"data.targets: must be one of {', '.join(LABELLED_TARGETS)}, is {self.targets!r}"
-      )
-    for field in ("num_workers", "num_threads", "cache_bytes"):
-      if getattr(self, field) < 0:
-        raise InputError(f"data.{field}: must be 0 or more, is {getattr(self, field)}")
-    weights = [each.weight for each in self.sets]
-    if sum(weights) // math.gcd(*weights) > _MOST_WEIGHT:
-      raise InputError(f"data.sets: the weights {weights} need a sum of at most {_MOST_WEIGHT}")
-    for name in self.without:
-      if name not in INPUTS:
-        raise InputError(f"data.without: must be of {', '.join(INPUTS)}, holds {name!r}")
+from vsumjax.types import InputError
 
 
 def training_batches(
-  source: WindowSource,
+  source: Source,
   order: GlobalOrder | MixedOrder,
   batch_size: int,
   *,
   start_step: int,
   num_steps: int,
-  augment: AugmentConfig | None = None,
-  augment_seed: int = 0,
+  seed: int = 0,
   process_index: int = 0,
   process_count: int = 1,
   num_workers: int = 0,
   num_threads: int = 4,
-) -> Iterator[Batch]:
+) -> Iterator[Any]:
   """This process's rows of the global batches of steps start_step .. start_step + num_steps - 1.
 
   Rows follow the order: every example once an epoch, also where the batch does not divide the
@@ -98,13 +42,12 @@ def training_batches(
   the number of processes may change. Process p holds rows p * B / P .. (p + 1) * B / P - 1.
 
   Args:
-    source: the examples, made with `histogram` or `hard` targets.
+    source: the examples.
     order: of the examples of `source`.
     batch_size: B, over all processes.
     start_step: the first step.
     num_steps: how many follow, it included.
-    augment: how frames are changed; a row's changes depend on (augment_seed, step, row) alone.
-    augment_seed: another seed gives other changes.
+    seed: of what a source changes at random; a row's changes depend on (seed, step, row) alone.
     process_index, process_count: p and P.
     num_workers: Grain processes that make batches; what one decodes serves all.
     num_threads: threads that make batches, in each of them.
@@ -117,15 +60,13 @@ def training_batches(
   """
   rows = _process_rows(batch_size, process_index, process_count)
   examples_of = functools.partial(_training_examples, order, start_step, batch_size, rows)
-  changes_of = None
-  if augment is not None and augment != AugmentConfig():
-    changes_of = functools.partial(_augmentations, augment, augment_seed, start_step, rows)
-  batches = _BatchSource(source, examples_of, num_steps, changes_of)
+  draws_of = functools.partial(_draws, seed, start_step, rows)
+  batches = _BatchSource(source, examples_of, num_steps, draws_of)
   return _iterate(batches, num_workers, num_threads)
 
 
 def sequential_batches(
-  source: WindowSource,
+  source: Source,
   batch_size: int,
   *,
   start: int = 0,
@@ -134,7 +75,7 @@ def sequential_batches(
   process_count: int = 1,
   num_workers: int = 0,
   num_threads: int = 4,
-) -> Iterator[Batch]:
+) -> Iterator[Any]:
   """Each example once, in order, for scoring; arguments as in `training_batches`.
 
   The last global batch is filled with padding rows (weight 0, example -1), and every process yields
@@ -148,12 +89,12 @@ def sequential_batches(
 
 
 def batches_of(
-  source: WindowSource,
+  source: Source,
   examples_of: Callable[[int], np.ndarray],
   num_batches: int,
   num_workers: int,
   num_threads: int,
-) -> Iterator[Batch]:
+) -> Iterator[Any]:
   """Batches of any examples: batch k holds `examples_of(k)`, PADDING_EXAMPLE for padding rows.
 
   `examples_of` must be picklable where there are workers.
@@ -166,15 +107,15 @@ class _BatchSource:
 
   def __init__(
     self,
-    source: WindowSource,
+    source: Source,
     examples_of: Callable[[int], np.ndarray],
     num_batches: int,
-    changes_of: Callable[[int], list[Augmentation]] | None = None,
+    draws_of: Callable[[int], list[Draw]] | None = None,
   ):
-    self._source = source
+    self.source = source
     self._examples_of = examples_of
     self._num_batches = num_batches
-    self._changes_of = changes_of
+    self._draws_of = draws_of
 
   def __len__(self) -> int:
     return self._num_batches
@@ -186,20 +127,20 @@ class _BatchSource:
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     examples = self._examples_of(index).tolist()
-    changes = self._changes_of(index) if self._changes_of else [None] * len(examples)
+    draws = self._draws_of(index) if self._draws_of else [None] * len(examples)
     made: dict[int, dict[str, Any]] = {}
     # What another thread or process is decoding comes last: there is else to do meanwhile.
     for wait in (False, True):
-      for row, (example, change) in enumerate(zip(examples, changes, strict=True)):
+      for row, (example, draw) in enumerate(zip(examples, draws, strict=True)):
         if row not in made:
           with contextlib.suppress(BusyError):
-            made[row] = self._row(example, change, wait)
+            made[row] = self._row(example, draw, wait)
     return _stack([made[row] for row in range(len(examples))])
 
-  def _row(self, example: int, change: Augmentation | None, wait: bool) -> dict[str, Any]:
+  def _row(self, example: int, draw: Draw | None, wait: bool) -> dict[str, Any]:
     if example == PADDING_EXAMPLE:
-      return self._source.padding()
-    return self._source.example(example, change, wait=wait)
+      return self.source.padding()
+    return self.source.example(example, draw, wait=wait)
 
 
 def _stack(rows: Sequence[Any]) -> Any:
@@ -212,19 +153,7 @@ def _stack(rows: Sequence[Any]) -> Any:
   return np.stack(rows)
 
 
-def _batch_of(fields: dict[str, Any]) -> Batch:
-  text = fields.pop("text", None)
-  teachers = tuple(
-    TeacherTargets(
-      said["score_logits"], TokenTargets(**said["tokens"]) if "tokens" in said else None
-    )
-    for said in fields.pop("teachers")
-  )
-  batch = Batch(**fields, teachers=teachers)
-  return batch if text is None else with_text(batch, text["ids"], text["length"])
-
-
-def _iterate(batches: _BatchSource, num_workers: int, num_threads: int) -> Iterator[Batch]:
+def _iterate(batches: _BatchSource, num_workers: int, num_threads: int) -> Iterator[Any]:
   # Grain's default buffer holds 500 elements; ours are whole batches of frames.
   read_options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
   dataset = grain.MapDataset.source(batches).to_iter_dataset(read_options)
@@ -235,7 +164,7 @@ def _iterate(batches: _BatchSource, num_workers: int, num_threads: int) -> Itera
   iterator = iter(dataset)
   try:
     for fields in iterator:
-      yield _batch_of(fields)
+      yield batches.source.collate(fields)
   finally:
     iterator.close()
 
@@ -253,10 +182,8 @@ def _training_examples(
   return order.examples((start_step + index) * batch_size + np.array(rows))
 
 
-def _augmentations(
-  config: AugmentConfig, seed: int, start_step: int, rows: range, index: int
-) -> list[Augmentation]:
-  return [Augmentation(config, seed, start_step + index, row) for row in rows]
+def _draws(seed: int, start_step: int, rows: range, index: int) -> list[Draw]:
+  return [Draw(seed, start_step + index, row) for row in rows]
 
 
 def _sequential_examples(examples: range, batch_size: int, rows: range, index: int) -> np.ndarray:

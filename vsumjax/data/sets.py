@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Sequence
 
+from vsumjax.data.augment import AugmentConfig
 from vsumjax.data.manifest import load_manifest
-from vsumjax.data.order import MixedOrder, Part
+from vsumjax.data.reading import INPUTS
 from vsumjax.data.videos import Manifest, Video
-from vsumjax.data.windows import WindowSource
 from vsumjax.types import InputError
+
+_MOST_WEIGHT = 10_000  # rows of the block in which proportions are exact
+
+LABELLED_TARGETS = ("histogram", "hard")
+GIB = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +34,50 @@ class DataSet:
   def __post_init__(self):
     if self.weight < 1:
       raise InputError(f"data.sets: the weight of {self.manifest} must be 1 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+  """Which videos, and how they are fed.
+
+  Attributes:
+    sets: the data sets; evaluation and caching read one after the other, training mixes them.
+    train_split, validation_split, test_split: names of their splits.
+    targets: `histogram` (share of annotators at each level) or `hard` (their rounded mean).
+    without: inputs the model is not given: `frames`, `sound`, `text`.
+    augment: random changes of the frames in training.
+    num_workers: processes that make batches, 0 for none beside this one.
+    num_threads: threads that make batches, in each of them.
+    cache_bytes: decoded frames and texts of a split that are kept on this machine's disk, at most.
+  """
+
+  sets: tuple[DataSet, ...]
+  train_split: str = "train"
+  validation_split: str = "validation"
+  test_split: str = "test"
+  targets: str = "histogram"
+  without: tuple[str, ...] = ()
+  augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
+  num_workers: int = 0
+  num_threads: int = 4
+  cache_bytes: int = GIB
+
+  def __post_init__(self):
+    if not self.sets:
+      raise InputError("data.sets: names no data set")
+    if self.targets not in LABELLED_TARGETS:
+      raise InputError(
+        f"data.targets: must be one of {', '.join(LABELLED_TARGETS)}, is {self.targets!r}"
+      )
+    for field in ("num_workers", "num_threads", "cache_bytes"):
+      if getattr(self, field) < 0:
+        raise InputError(f"data.{field}: must be 0 or more, is {getattr(self, field)}")
+    weights = [each.weight for each in self.sets]
+    if sum(weights) // math.gcd(*weights) > _MOST_WEIGHT:
+      raise InputError(f"data.sets: the weights {weights} need a sum of at most {_MOST_WEIGHT}")
+    for name in self.without:
+      if name not in INPUTS:
+        raise InputError(f"data.without: must be of {', '.join(INPUTS)}, holds {name!r}")
 
 
 class DataSets:
@@ -56,15 +106,13 @@ class DataSets:
     having = [manifest for manifest in self._manifests if split in manifest.splits]
     return tuple(v for manifest in having or self._manifests for v in manifest.of_split(split))
 
-  def order(self, source: WindowSource, split: str, seed: int) -> MixedOrder:
-    """The order of training on `source`, which is made of `videos(split)`: mixed by weight.
+  def mixed(self, split: str) -> tuple[tuple[int, int], ...]:
+    """(number of videos, weight) of each set, in their order, as training mixes them.
 
     Raises:
       InputError: a set without the split.
     """
-    parts, end = [], 0
-    for each, manifest in zip(self._sets, self._manifests, strict=True):
-      start, end = end, end + len(manifest.of_split(split))
-      num_examples = source.examples_of(end - 1).stop - source.examples_of(start).start
-      parts.append(Part(num_examples, each.weight))
-    return MixedOrder(parts, seed)
+    return tuple(
+      (len(manifest.of_split(split)), each.weight)
+      for each, manifest in zip(self._sets, self._manifests, strict=True)
+    )

@@ -13,21 +13,24 @@ from typing import Any
 
 import numpy as np
 
-from vsumjax.data import answers, augment, prompt, reading
+from vsumjax.contract import Draw, Part
+from vsumjax.data import answers, prompt, reading
+from vsumjax.data.augment import Augmentation, AugmentConfig
 from vsumjax.data.levels import level_histogram
+from vsumjax.data.order import PADDING_EXAMPLE
 from vsumjax.data.prepared import records
 from vsumjax.data.prepared.store import DecodedStore
+from vsumjax.data.sets import GIB
 from vsumjax.data.teacher_cache.reader import CacheReader
 from vsumjax.data.teacher_cache.schema import example_key
 from vsumjax.data.teacher_cache.token_records import CachedAnswer
 from vsumjax.data.tokenizer import Tokenizer
 from vsumjax.data.videos import Video
 from vsumjax.media import audio, demux
-from vsumjax.types import InputError
+from vsumjax.types import Batch, InputError
 
 TARGETS = ("histogram", "hard", "none")
-PADDING_EXAMPLE = -1
-GIB = 1 << 30
+_UNCHANGED = AugmentConfig()
 _PROBE_THREADS = 8
 _OPEN_SHARDS = 256  # each is an open file, of which systems allow 1,024 as a rule
 
@@ -64,7 +67,8 @@ class WindowSource:
     teachers: tuple[CacheReader, ...] = (),
     with_text: bool = False,
     without: frozenset[str] = frozenset(),
-    time_shifts: int = 1,
+    augment: AugmentConfig = _UNCHANGED,
+    mixed: Sequence[tuple[int, int]] = (),
     cache_bytes: int = GIB,
   ):
     """Looks up how long the videos are, and decodes none.
@@ -77,7 +81,8 @@ class WindowSource:
       teachers: sealed caches of these very examples.
       with_text: give the texts that they hold, too, and what they say about each token.
       without: `reading.INPUTS` the model is not given, as if the files lacked them.
-      time_shifts: places around its own that an augmented frame may be taken from; odd.
+      augment: how frames are changed where `example` is given a draw.
+      mixed: (number of videos, weight) of the sets they come from; by default they are one set.
       cache_bytes: bound of the store of decoded frames and texts.
 
     Raises:
@@ -88,7 +93,8 @@ class WindowSource:
     _require_known("without", without, reading.INPUTS)
     if not prompt_config.frames_per_segment:
       without |= {"frames"}
-    self._view = reading.View(prompt_config, time_shifts, frozenset(without))
+    self._augment = augment
+    self._view = reading.View(prompt_config, augment.time_shifts, frozenset(without))
     self._tokenizer = tokenizer
     _require_frames(videos, self._view)
     if targets != "none":
@@ -100,6 +106,7 @@ class WindowSource:
     num_segments = np.array([len(self.spans(index)) for index in range(len(self.videos))])
     num_windows = -(-num_segments // prompt_config.window)
     self._first_example = np.cumsum([0, *num_windows])
+    self._mixed = tuple(mixed) or ((len(self.videos), 1),)
     self.examples_digest = self._digest_examples()
     self._teachers = tuple(teachers)
     for teacher in self._teachers:
@@ -112,19 +119,22 @@ class WindowSource:
   def __getitem__(self, example: int) -> dict[str, Any]:
     return self.example(example)
 
-  def example(
-    self,
-    example: int,
-    augmentation: augment.Augmentation | None = None,
-    *,
-    wait: bool = True,
-  ) -> dict[str, Any]:
-    """One example, its frames changed by `augmentation` if there is one.
+  @property
+  def parts(self) -> tuple[Part, ...]:
+    """The data sets, one after the other."""
+    counts, weights = zip(*self._mixed, strict=True)
+    edges = self._first_example[np.cumsum([0, *counts])]
+    return tuple(map(Part, np.diff(edges).tolist(), weights))
+
+  def example(self, example: int, draw: Draw | None = None, *, wait: bool = True) -> dict[str, Any]:
+    """One example, its frames changed at random as `draw` says, if it is given.
 
     Raises:
       BusyError: somebody else is decoding its video, if that is not to be waited for.
     """
     index, first = self.window(example)
+    changes = draw is not None and self._augment != _UNCHANGED
+    augmentation = Augmentation(self._augment, *draw) if changes else None
     frames, texts = self._read(index, first, augmentation, wait)
     title = "" if "text" in self._view.without else self.videos[index].title
     targets_NC, weight_N = self._targets_of(index, first)
@@ -150,6 +160,19 @@ class WindowSource:
       "example": np.asarray(PADDING_EXAMPLE, np.int32),
       **self._answer_fields([answers.no_answer(teacher.identity) for teacher in self._teachers]),
     }
+
+  def collate(self, fields: dict[str, Any]) -> Batch:
+    """The batch of stacked examples, with the text that is to be generated behind each prompt."""
+    return answers.batch_of(fields)
+
+  def describe(self, examples: Sequence[int]) -> str:
+    """Numbers and videos of examples; those of padding rows are left out."""
+    present = [example for example in examples if example != PADDING_EXAMPLE]
+    if len(present) == 1:
+      index, first = self.window(*present)
+      return f"example {present[0]} (video {self.videos[index].id!r}, segment {first})"
+    ids = dict.fromkeys(self.videos[self.window(example)[0]].id for example in present)
+    return f"examples {present} of videos {', '.join(ids)}"
 
   def window(self, example: int) -> tuple[int, int]:
     """Index of the video and first segment of an example."""
@@ -189,7 +212,7 @@ class WindowSource:
     return reading.PreparedSegments(item, self._view, prepared.info.time_shifts, reader)
 
   def _read(
-    self, index: int, first: int, augmentation: augment.Augmentation | None, wait: bool
+    self, index: int, first: int, augmentation: Augmentation | None, wait: bool
   ) -> tuple[np.ndarray, Sequence[prompt.SegmentText]]:
     """u8[N, F, h, w, 3] and the texts of the window that starts at segment `first`."""
     window, found = self._config.window, self._segments(index, wait)

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import difflib
 import json
-import math
 import runpy
 import sys
 import types
@@ -15,12 +14,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vsumjax.data.pipeline import DataConfig
-from vsumjax.data.prompt import PromptConfig
+from vsumjax.contract import FIRST_TASK, TaskConfig
 from vsumjax.models import families
-from vsumjax.models.student import StudentConfig
 from vsumjax.sharding import LogicalRules, MeshConfig
-from vsumjax.tasks.score.objective import ObjectiveConfig
+from vsumjax.tasks import names
 from vsumjax.training.loop import TrainConfig
 from vsumjax.training.optimizer import OptimizerConfig
 from vsumjax.types import InputError
@@ -28,78 +25,84 @@ from vsumjax.types import InputError
 
 @dataclasses.dataclass(frozen=True)
 class ExperimentConfig:
-  """One stage: what is trained, on what, from which teachers.
+  """One stage: what is trained and how.
 
-  tokenizer: path of a SentencePiece .model file.
+  task: the config of the task, whose keys stand beside the others at the top of a config file, with
+    `task`, its name there (see `names.config_class`).
   init_from: a checkpoint to start from, of any format that `launch/convert.py` reads; "" starts
     from random parameters.
   """
 
-  tokenizer: str
-  model: StudentConfig
-  prompt: PromptConfig
-  data: DataConfig
+  task: TaskConfig
   train: TrainConfig
   optimizer: OptimizerConfig
-  objective: ObjectiveConfig
   mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
   rules: LogicalRules = dataclasses.field(default_factory=LogicalRules)
   init_from: str = ""
 
-  def __post_init__(self) -> None:
-    if self.model.img.image_size != self.prompt.image_size:
-      raise InputError(
-        f"prompt.image_size: {self.prompt.image_size} is not model.img.image_size, "
-        f"{self.model.img.image_size}"
-      )
-    side, pooled = math.isqrt(self.model.img.num_patches), math.isqrt(self.prompt.tokens_per_frame)
-    if pooled**2 != self.prompt.tokens_per_frame or side % pooled:
-      raise InputError(
-        f"prompt.tokens_per_frame: {self.prompt.tokens_per_frame} is not the square of a number "
-        f"that divides {side}, the patches on a side of model.img"
-      )
-    if self.model.exits.prototypes != (self.objective.prototype_weight > 0):
-      raise InputError(
-        f"objective.prototype_weight: {self.objective.prototype_weight} with "
-        f"model.exits.prototypes {self.model.exits.prototypes}; prototypes need a weight above 0 "
-        "to learn, and without them there is nothing to weigh"
-      )
-    if len(self.objective.exit_weights) != len(self.model.exits.layers):
-      raise InputError(
-        f"objective.exit_weights: {len(self.objective.exit_weights)} weights for "
-        f"{len(self.model.exits.layers)} exits (model.exits.layers)"
-      )
 
-
-def build_config(values: Mapping[str, Any], cls: type = ExperimentConfig, path: str = "") -> Any:
-  """Turns nested mappings (a ConfigDict or parsed JSON) into the frozen dataclass `cls`.
+def build_config(values: Mapping[str, Any]) -> ExperimentConfig:
+  """Turns nested mappings (a ConfigDict or parsed JSON) into the config of a stage.
 
   Raises:
-    InputError: naming the full key if it is unknown (with the nearest known one), missing, or
-      holds a value of another type.
+    InputError: naming the full key if it is unknown, also to the task (with the nearest known one),
+      missing, or holds a value of another type.
   """
+  _require_group(values, "")
+  name = values.get("task", FIRST_TASK)
+  if not isinstance(name, str):
+    raise InputError(f"config key task: expected a name, got {name!r}")
+  cls = names.config_class(name)
+  own, shared = _fields(cls), _fields(ExperimentConfig)
+  del shared["task"]
+  given = {key: value for key, value in values.items() if key != "task"}
+  built = _build_fields(given, own | shared, "", f" (task {name!r})")
+  task = cls(**{key: value for key, value in built.items() if key in own})
+  rest = {key: value for key, value in built.items() if key in shared}
+  return ExperimentConfig(task, **rest)
+
+
+def build_group(values: Mapping[str, Any], cls: type, path: str = "") -> Any:
+  """Turns nested mappings into the frozen dataclass `cls`; errors as of `build_config`."""
+  _require_group(values, path)
+  return cls(**_build_fields(values, _fields(cls), path))
+
+
+def _require_group(values: Any, path: str) -> None:
   if not isinstance(values, Mapping) and not hasattr(values, "items"):
     name = path.removesuffix(".") or "(top)"
     raise InputError(f"config key {name}: expected a group of keys, got {values!r}")
-  hints = typing.get_type_hints(cls)
-  fields = {field.name: field for field in dataclasses.fields(cls)}
+
+
+def _fields(cls: type) -> dict[str, tuple[Any, bool]]:
+  """{name: (type, whether it must be given)} of a dataclass."""
+  hints, missing = typing.get_type_hints(cls), dataclasses.MISSING
+  return {
+    field.name: (hints[field.name], field.default is field.default_factory is missing)
+    for field in dataclasses.fields(cls)
+  }
+
+
+def _build_fields(
+  values: Mapping[str, Any], fields: Mapping[str, tuple[Any, bool]], path: str, to: str = ""
+) -> dict[str, Any]:
   for name in values:
     if name not in fields:
       near = difflib.get_close_matches(name, fields, n=1)
       hint = f"; did you mean {path}{near[0]}?" if near else f"; known: {', '.join(fields)}"
-      raise InputError(f"config key {path}{name}: unknown{hint}")
+      raise InputError(f"config key {path}{name}: unknown{hint}{to}")
   built = {}
-  for name, field in fields.items():
+  for name, (hint, is_needed) in fields.items():
     if name in values:
-      built[name] = _build_value(values[name], hints[name], path + name)
-    elif field.default is field.default_factory is dataclasses.MISSING:
+      built[name] = _build_value(values[name], hint, path + name)
+    elif is_needed:
       raise InputError(f"config key {path}{name}: missing")
-  return cls(**built)
+  return built
 
 
 def _build_value(value: Any, hint: Any, path: str) -> Any:
   if dataclasses.is_dataclass(hint):
-    return build_config(value, hint, path + ".")
+    return build_group(value, hint, path + ".")
   if typing.get_origin(hint) is tuple:
     if isinstance(value, str) or not hasattr(value, "__iter__"):
       raise InputError(f"config key {path}: expected a list, got {value!r}")
@@ -124,9 +127,10 @@ def _build_union(value: Any, hint: Any, path: str) -> Any:
   raise InputError(f"config key {path}: expected {hint}, got {value!r}")
 
 
-def to_dict(config: Any) -> dict[str, Any]:
+def to_dict(config: ExperimentConfig) -> dict[str, Any]:
   """Plain nested dict, as JSON keeps it; `build_config` reads it back."""
-  return dataclasses.asdict(config)
+  values = dataclasses.asdict(config)
+  return {"task": names.name_of(type(config.task)), **values.pop("task"), **values}
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -193,7 +197,7 @@ class ChainConfig:
 
 def load_chain(spec: str) -> ChainConfig:
   """Runs a config file and converts what its `get_chain` returns; errors as of `load_config`."""
-  return build_config(_run_config_file(spec, "get_chain"), ChainConfig)
+  return build_group(_run_config_file(spec, "get_chain"), ChainConfig)
 
 
 def _run_config_file(spec: str, function: str) -> dict[str, Any]:
@@ -233,7 +237,7 @@ def _with_family(values: dict[str, Any]) -> dict[str, Any]:
   if not isinstance(model["family"], str):
     raise InputError(f"config key model.family: expected str, got {model['family']!r}")
   said = {name: value for name, value in model.items() if name != "family"}
-  return values | {"model": _merged(to_dict(families.paligemma(model["family"])), said)}
+  return values | {"model": _merged(dataclasses.asdict(families.paligemma(model["family"])), said)}
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

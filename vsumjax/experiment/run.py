@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +15,23 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
 from vsumjax import sharding
+from vsumjax.contract import Source
 from vsumjax.convert import formats
 from vsumjax.convert.load import load_params
 from vsumjax.data import pipeline
-from vsumjax.data.teacher_cache.schema import CacheIdentity
-from vsumjax.data.windows import PADDING_EXAMPLE, WindowSource
+from vsumjax.data.order import MixedOrder
 from vsumjax.experiment.config import ExperimentConfig
 from vsumjax.experiment.experiment import Experiment, build_experiment
 from vsumjax.experiment.teachers import Teachers, load_teachers
 from vsumjax.experiment.workdir import flat_config, load_finished, write_finished
-from vsumjax.tasks.score.text_objective import TextObjective, build_text_objective
 from vsumjax.training import checkpoints, loop, metrics, optimizer, selection, state, step
 from vsumjax.training.goodput import Clock
 from vsumjax.training.report import OnProgress
 from vsumjax.types import InputError
 
 # Where and how a run is computed may change between its restarts; what it computes may not. The
-# digests in the meta stand for what lies at a path.
-_FREE_ON_RESUME = re.compile(
-  r"mesh\..*|rules\..*|tokenizer|data\.(sets\[\d+\]\.manifest|num_workers|num_threads|cache_bytes)"
-  r"|train\.checkpoint_every|objective\.teachers\[\d+\]\.(workdir|cache)"
-)
+# digests in the meta stand for what lies at a path. A task has free keys of its own.
+_FREE_ON_RESUME = r"mesh\..*|rules\..*|train\.checkpoint_every"
 
 
 def run_training(
@@ -92,39 +88,28 @@ def _is_finished(workdir: Path, run: loop.Run) -> bool:
 
 
 def build_run(experiment: Experiment) -> loop.Run:
-  """Wires data, model, objective and optimizer for the loop.
+  """Wires data, task and optimizer for the loop.
 
   Raises:
-    InputError: if the config cannot be trained: a quantised base without LoRA, a LoRA target or a
-      pattern to freeze that matches no weight, a batch or a weight that does not divide among the
-      devices, a metric to choose by that is not known, a validation split that is the test's.
+    InputError: if the config cannot be trained: what the task refuses, a LoRA target or a pattern
+      to freeze that matches no weight, a batch or a weight that does not divide among the devices,
+      a metric to choose by that is not known.
   """
-  config, model = experiment.config, experiment.model
-  if config.model.quantize and not config.model.lora.rank:
-    raise InputError(
-      f"model.quantize: {config.model.quantize!r} weights cannot be trained; set model.lora.rank "
-      "above 0 to train adapters beside them, or model.quantize to ''"
-    )
-  train, data = config.train, config.data
-  _check_held_out(experiment)
+  config = experiment.config
+  train = config.train
+  experiment.task.require_trainable()
   _check_divides(experiment)
   taught = load_teachers(experiment)
-  text = build_text_objective(
-    config.objective,
-    [cache.identity for cache in taught.caches],
-    cap=config.model.llm.final_cap,
-    vocab_size=config.model.llm.vocab_size,
-  )
-  source = experiment.training_source(taught.caches)
-  order = experiment.training_order(source)
-  held_out = experiment.source(data.validation_split, targets=data.targets)
+  experiment = dataclasses.replace(experiment, task=experiment.task.taught_by(taught.caches))
+  task = experiment.task
+  source, held_out = task.training_source(), task.validation_source()
+  order = MixedOrder(source.parts, train.seed)
   tx = optimizer.build_optimizer(config.optimizer, train.num_steps)
   abstract, init_state = _wire_state(experiment, tx)
-  eval_step = step.make_eval_step(model, config.objective)
-  _check_metric(train.keep_best, eval_step, abstract.params, experiment)
+  _check_metric(train.keep_best, abstract.params, experiment)
   parallel = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-  loading = {"num_workers": data.num_workers, "num_threads": data.num_threads}
-  train_step, jitted_eval_step = _jit_steps(experiment, taught, text, tx, abstract, eval_step)
+  loading = {"num_workers": config.task.num_workers, "num_threads": config.task.num_threads}
+  train_step, eval_step = _jit_steps(experiment, taught, tx, abstract)
   return loop.Run(
     config=train,
     mesh=experiment.mesh,
@@ -132,22 +117,21 @@ def build_run(experiment: Experiment) -> loop.Run:
     abstract=abstract,
     init_state=init_state,
     train_step=train_step,
-    eval_step=jitted_eval_step,
+    eval_step=eval_step,
     train_batches=lambda start: pipeline.training_batches(
       source,
       order,
       train.batch_size,
       start_step=start,
       num_steps=train.num_steps - start,
-      augment=data.augment,
-      augment_seed=train.seed,
+      seed=train.seed,
       **parallel,
       **loading,
     ),
     eval_batches=lambda: pipeline.sequential_batches(
       held_out, train.batch_size, **parallel, **loading
     ),
-    describe=functools.partial(_describe, source),
+    describe=source.describe,
     meta=_meta(experiment, source, taught),
   )
 
@@ -155,39 +139,38 @@ def build_run(experiment: Experiment) -> loop.Run:
 def _jit_steps(
   experiment: Experiment,
   taught: Teachers,
-  text: TextObjective | None,
   tx: optax.GradientTransformation,
   abstract: state.TrainState,
-  eval_step: Callable[..., Any],
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
   """The steps of training and of evaluation, compiled for the mesh when first called."""
-  config = experiment.config
+  config, learner = experiment.config, experiment.task.learner
   state_shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
   batch_sharding = sharding.batch_sharding(experiment.mesh, experiment.rules)
   replicated = NamedSharding(experiment.mesh, PartitionSpec())
-  num_args = 3 if taught.models else 2
+  num_args = 3 if taught.learners else 2
   train_step = jax.jit(
     step.make_train_step(
-      experiment.model,
-      config.objective,
+      learner,
       tx,
       num_steps=config.train.num_steps,
+      seed=config.train.seed,
       accumulate=config.train.accumulate,
       ema_decay=config.train.ema_decay,
       freeze=config.optimizer.freeze,
-      online=taught.models,
-      text=text,
+      online=taught.learners,
     ),
     in_shardings=(state_shardings, batch_sharding, taught.params_shardings)[:num_args],
     out_shardings=(state_shardings, replicated),
     donate_argnums=0,
   )
-  jitted_eval_step = jax.jit(
-    eval_step, in_shardings=(state_shardings.params, batch_sharding), out_shardings=replicated
+  eval_step = jax.jit(
+    learner.evaluate,
+    in_shardings=(state_shardings.params, batch_sharding),
+    out_shardings=replicated,
   )
-  if not taught.models:
-    return train_step, jitted_eval_step
-  return lambda state, batch: train_step(state, batch, taught.params), jitted_eval_step
+  if not taught.learners:
+    return train_step, eval_step
+  return lambda state, batch: train_step(state, batch, taught.params), eval_step
 
 
 def _wire_state(
@@ -195,9 +178,10 @@ def _wire_state(
 ) -> tuple[state.TrainState, Callable[[], state.TrainState]]:
   """The abstract state with its shardings, and the function that makes the one of step 0."""
   config, mesh, rules = experiment.config, experiment.mesh, experiment.rules
-  spec = experiment.batch_spec(config.train.batch_size)
+  task = experiment.task
+  spec = task.batch_spec(config.train.batch_size)
   parts = {"freeze": config.optimizer.freeze, "with_ema": config.train.ema_decay > 0}
-  init = functools.partial(state.init_state, experiment.model, tx, spec, config.train.seed, **parts)
+  init = functools.partial(state.init_state, task.learner, tx, spec, config.train.seed, **parts)
   with sharding.use_mesh(mesh, rules):
     abstract = state.with_shardings(jax.eval_shape(init), mesh, rules)
   shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
@@ -217,7 +201,9 @@ def _wire_state(
 def _params_from_checkpoint(experiment: Experiment, abstract: Any) -> Any:
   """The parameters of `config.init_from`; exits and adapters that it lacks are random."""
   config = experiment.config
-  weights = formats.open_for(Path(config.init_from), config.model)
+  if config.task.pretrained is None:
+    raise InputError(f"init_from: the task {config.task.NAME!r} reads no checkpoint of another run")
+  weights = formats.open_for(Path(config.init_from), config.task.pretrained)
   loaded = load_params(weights, abstract)
   if not loaded.missing:
     return loaded.params
@@ -225,7 +211,7 @@ def _params_from_checkpoint(experiment: Experiment, abstract: Any) -> Any:
 
   def fresh() -> dict[str, jax.Array]:
     key = jax.random.key(config.train.seed)
-    boxed = state.init_params(experiment.model, experiment.batch_spec(1), key)
+    boxed = state.init_params(experiment.task.learner, experiment.task.batch_spec(1), key)
     leaves = sharding.by_path(sharding.unbox(boxed))
     return {name: leaves[name] for name in loaded.missing}
 
@@ -252,65 +238,26 @@ def _check_divides(experiment: Experiment) -> None:
       ) from None
 
 
-def _check_held_out(experiment: Experiment) -> None:
-  """What is used to choose, or looked at on the way, is never what is measured in the end."""
-  data = experiment.config.data
-  if data.validation_split == data.test_split:
-    raise InputError(
-      f"data.validation_split: {data.validation_split!r} is data.test_split, too; hold out other "
-      "videos for validation"
-    )
-  if data.test_split not in experiment.data.splits:
-    return
-  ids = [
-    {v.id for v in experiment.data.videos(s)} for s in (data.validation_split, data.test_split)
-  ]
-  if both := sorted(set.intersection(*ids)):
-    more = f" and {len(both) - 3} more" if len(both) > 3 else ""
-    raise InputError(
-      f"data.validation_split: {data.validation_split!r} shares videos with data.test_split, "
-      f"{data.test_split!r}: {', '.join(both[:3])}{more}; take them out of one of the two"
-    )
-
-
-def _check_metric(
-  name: str, eval_step: Callable[..., Any], params: Any, experiment: Experiment
-) -> None:
+def _check_metric(name: str, params: Any, experiment: Experiment) -> None:
   if not name:
     return
+  task = experiment.task
   with sharding.use_mesh(experiment.mesh, experiment.rules):
-    spec = experiment.batch_spec(experiment.config.train.batch_size)
-    known = [f"{metrics.EVALUATION}{each}" for each in jax.eval_shape(eval_step, params, spec)]
+    spec = task.batch_spec(experiment.config.train.batch_size)
+    measured = jax.eval_shape(task.learner.evaluate, params, spec)
+  known = [f"{metrics.EVALUATION}{each}" for each in measured]
   if name not in known:
     raise InputError(f"train.keep_best: {name!r} is none of {', '.join(sorted(known))}")
 
 
-def _describe(source: WindowSource, examples: Sequence[int]) -> str:
-  """Numbers and videos of examples; those of padding rows are left out."""
-  present = [example for example in examples if example != PADDING_EXAMPLE]
-  ids = dict.fromkeys(source.videos[source.window(example)[0]].id for example in present)
-  return f"examples {present} of videos {', '.join(ids)}"
-
-
-def _meta(
-  experiment: Experiment,
-  source: WindowSource,
-  taught: Teachers,
-) -> dict[str, Any]:
+def _meta(experiment: Experiment, source: Source, taught: Teachers) -> dict[str, Any]:
+  """What a resumed run must share."""
+  free = re.compile(f"{_FREE_ON_RESUME}|{experiment.config.task.FREE_KEYS}")
   flat = flat_config(experiment.config)
-  meta = {name: value for name, value in flat.items() if not _FREE_ON_RESUME.fullmatch(name)}
-  if experiment.config.objective.trains_text:
-    meta["texts"] = [_text_meta(cache.identity) for cache in taught.caches]
-  return meta | {
-    "manifest_digest": experiment.data.digest,
-    "teacher_digests": list(taught.digests),
-    "examples_digest": source.examples_digest,
-    "prompt_digest": experiment.prompt_digest,
-    "tokenizer_digest": experiment.tokenizer.digest,
-  }
-
-
-def _text_meta(cache: CacheIdentity) -> dict[str, Any]:
-  """What of a cache's texts its teacher's digest does not tell."""
-  fields = dataclasses.asdict(cache)
-  return {name: value for name, value in fields.items() if name.startswith("text_")}
+  meta = {name: value for name, value in flat.items() if not free.fullmatch(name)}
+  return (
+    meta
+    | {"teacher_digests": list(taught.digests), "examples_digest": source.examples_digest}
+    | experiment.task.digests()
+    | experiment.task.data_digests()
+  )

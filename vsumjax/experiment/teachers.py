@@ -8,11 +8,10 @@ from typing import Any
 
 import jax
 
+from vsumjax.contract import Learner, TeacherRef
 from vsumjax.data.teacher_cache.reader import CacheReader
 from vsumjax.experiment.experiment import Experiment
-from vsumjax.experiment.workdir import load_finished, load_student
-from vsumjax.models.student import VideoSummaryStudent
-from vsumjax.tasks.score.objective import TeacherConfig
+from vsumjax.experiment.workdir import load_finished, load_trained
 from vsumjax.types import InputError
 
 
@@ -21,12 +20,12 @@ class Teachers:
   """Every teacher of a config, from its cache or asked in the step.
 
   caches: of those with a cache, in the order of the config.
-  models, params: of the others, by name; on the mesh of the experiment.
+  learners, params: of the others, by name; on the mesh of the experiment.
   digests: of the parameters of all, in the order of the config.
   """
 
   caches: tuple[CacheReader, ...]
-  models: dict[str, VideoSummaryStudent]
+  learners: dict[str, Learner]
   params: dict[str, Any]
   digests: tuple[str, ...]
 
@@ -41,49 +40,37 @@ def load_teachers(experiment: Experiment) -> Teachers:
   Raises:
     InputError: naming the teacher's key: a cache or model of another teacher, prompt or tokenizer.
   """
-  caches, models, params, digests = [], {}, {}, []
-  for index, teacher in enumerate(experiment.config.objective.teachers):
-    key = f"objective.teachers[{index}]"
+  caches, learners, params, digests = [], {}, {}, []
+  for teacher in experiment.task.teachers:
+    opened = len(digests)
     try:
       digests.append(load_finished(Path(teacher.workdir))["params_digest"])
       if teacher.cache:
         caches.append(_open_cache(experiment, teacher, digests[-1]))
       else:
-        models[teacher.name], params[teacher.name] = _load_model(experiment, teacher)
+        learners[teacher.name], params[teacher.name] = _load_model(experiment, teacher)
     except InputError as error:
-      field = "cache" if teacher.cache and len(digests) > index else "workdir"
-      raise InputError(f"{key}.{field}: {error}") from None
-  return Teachers(tuple(caches), models, params, tuple(digests))
+      field = "cache" if teacher.cache and len(digests) > opened else "workdir"
+      raise InputError(f"{teacher.key}.{field}: {error}") from None
+  return Teachers(tuple(caches), learners, params, tuple(digests))
 
 
-def _open_cache(experiment: Experiment, teacher: TeacherConfig, digest: str) -> CacheReader:
-  return CacheReader(
-    teacher.cache,
-    {
-      "teacher_digest": digest,
-      "tokenizer_digest": experiment.tokenizer.digest,
-      "prompt_digest": experiment.prompt_digest,
-    },
-  )
+def _open_cache(experiment: Experiment, teacher: TeacherRef, digest: str) -> CacheReader:
+  expected = {"teacher_digest": digest, **experiment.task.digests()}
+  return CacheReader(teacher.cache, expected, experiment.config.task.CACHE_SCHEMA)
 
 
-def _load_model(experiment: Experiment, teacher: TeacherConfig) -> tuple[VideoSummaryStudent, Any]:
-  student = load_student(Path(teacher.workdir), like=experiment)
-  require_same_reading(experiment, student.experiment, teacher.workdir)
-  return student.experiment.model, student.params
+def _load_model(experiment: Experiment, teacher: TeacherRef) -> tuple[Learner, Any]:
+  trained = load_trained(Path(teacher.workdir), like=experiment)
+  require_same_task(experiment, trained.experiment, teacher.workdir)
+  experiment.task.require_same_reading(trained.experiment.task, teacher.workdir)
+  return trained.experiment.task.learner, trained.params
 
 
-def require_same_reading(experiment: Experiment, teacher: Experiment, where: str) -> None:
-  """Raises InputError, naming what differs, unless both are asked in the same words.
-
-  where: of the teacher, for the error.
-  """
-  for field, here, there in (
-    ("tokenizer", experiment.tokenizer.digest, teacher.tokenizer.digest),
-    ("prompt", experiment.prompt_digest, teacher.prompt_digest),
-  ):
-    if here != there:
-      raise InputError(
-        f"config.{field} is not that of {where} ({here} here, {there} there); a student must read "
-        "what its teacher reads"
-      )
+def require_same_task(experiment: Experiment, teacher: Experiment, where: str) -> None:
+  """Raises InputError unless the teacher, of `where`, was trained for the same task."""
+  here, there = type(experiment.config.task), type(teacher.config.task)
+  if here is not there:
+    raise InputError(
+      f"{where} was trained for the task {there.NAME!r}, and this one is {here.NAME!r}"
+    )

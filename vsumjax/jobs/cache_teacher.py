@@ -1,4 +1,4 @@
-"""Write a trained model's score logits over a split to a teacher cache."""
+"""Write what a trained model says of a split to a teacher cache."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ import functools
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
+from vsumjax.contract import Source, TaskConfig
 from vsumjax.data import pipeline
-from vsumjax.data.teacher_cache.schema import CacheIdentity, Shard
-from vsumjax.data.teacher_cache.token_records import CachedAnswer
+from vsumjax.data.order import PADDING_EXAMPLE
+from vsumjax.data.teacher_cache.schema import Shard, example_key
 from vsumjax.data.teacher_cache.writer import CacheWriter, seal
-from vsumjax.data.windows import PADDING_EXAMPLE, WindowSource
-from vsumjax.experiment.workdir import Student, load_finished, load_student
+from vsumjax.experiment.workdir import Trained, as_student, load_finished, load_trained
 from vsumjax.host.together import gather, on_all, on_first, progress_on_first
+from vsumjax.inference.teach import Teacher
 from vsumjax.jobs.cached_text import TextConfig, TextTeacher
 from vsumjax.sharding import MeshConfig
-from vsumjax.types import Batch, StudentOutput
 
 _SHARDS, _LEAST, _MOST = 64, 1024, 8192
 
@@ -56,31 +57,29 @@ def cache_teacher(
     OSError: the disk is full or failing; what is finished stays.
   """
   on_first(lambda: load_finished(checkpoint))  # which the first process may be about to write
-  student = load_student(checkpoint, mesh=mesh)
-  source = student.experiment.source(split or student.experiment.config.data.train_split)
-  identity, texts = identity_of(student, source), None
+  trained = load_trained(checkpoint, mesh=mesh)
+  source = trained.experiment.task.source(split or trained.experiment.config.task.train_split)
+  teacher = ask(trained, source, batch_size)
   if text is not None:
-    texts = TextTeacher(student, identity, text)
-    identity = texts.identity
+    teacher = TextTeacher(as_student(trained), teacher.identity, text, batch_size)
   shard_size = shard_size or default_shard_size(len(source))
-  open_writer = functools.partial(CacheWriter, out, identity, shard_size)
+  open_writer = functools.partial(CacheWriter, out, teacher.identity, shard_size)
   on_first(open_writer)
-  _write_pending(student, source, on_all(open_writer), shard_size, batch_size, texts)
-  on_first(lambda: seal(out, identity, shard_size))
+  _write_pending(teacher, trained.experiment.config.task, source, on_all(open_writer), shard_size)
+  on_first(lambda: seal(out, teacher.identity, shard_size))
   return out
 
 
-def identity_of(student: Student, source: WindowSource) -> CacheIdentity:
-  """Of the cache of this teacher's scores of these examples."""
-  experiment = student.experiment
-  return CacheIdentity(
-    teacher_digest=student.params_digest,
-    tokenizer_digest=experiment.tokenizer.digest,
-    prompt_digest=experiment.prompt_digest,
-    examples_digest=source.examples_digest,
-    num_examples=len(source),
-    window=experiment.config.prompt.window,
-    num_classes=len(experiment.config.prompt.score_tokens),
+def ask(trained: Trained, source: Source, batch_size: int) -> Teacher:
+  """The trained model as the teacher of these examples."""
+  experiment = trained.experiment
+  return Teacher(
+    experiment.task,
+    trained.params,
+    experiment.mesh,
+    experiment.rules,
+    trained.batch_size(batch_size),
+    experiment.task.cache_identity(source, trained.params_digest),
   )
 
 
@@ -92,26 +91,19 @@ def default_shard_size(num_examples: int) -> int:
   return min(max(-(-num_examples // _SHARDS), _LEAST), _MOST)
 
 
-def score_answers(batch: Batch, output: StudentOutput) -> list[CachedAnswer]:
-  """What the last exit says of each example of a host batch, without its padding rows."""
-  return [CachedAnswer(logits_NC) for logits_NC in output.logits[-1][batch.example >= 0]]
-
-
 def _write_pending(
-  student: Student,
-  source: WindowSource,
+  teacher: Teacher | TextTeacher,
+  config: TaskConfig,
+  source: Source,
   writer: CacheWriter,
   shard_size: int,
-  batch_size: int,
-  texts: TextTeacher | None,
 ) -> None:
   """Asks the teacher and writes, shard after shard, in step with the other processes.
 
   The forward pass is one program of all processes, and after a restart one of them may have fewer
   shards left: it then feeds padding rows until the last is done.
   """
-  data, scorer = student.experiment.config.data, student.scorer(batch_size)
-  num_rows = scorer.batch_size // jax.process_count()
+  num_rows = teacher.batch_size // jax.process_count()
   pending = writer.pending_shards(jax.process_index(), jax.process_count())
   batches_per_shard = -(-min(shard_size, len(source)) // num_rows)
   examples_of = functools.partial(_examples, pending, num_rows, batches_per_shard)
@@ -120,16 +112,15 @@ def _write_pending(
   if not num_batches.any():
     return
   batches = pipeline.batches_of(
-    source, examples_of, int(num_batches.max()), data.num_workers, data.num_threads
+    source, examples_of, int(num_batches.max()), config.num_workers, config.num_threads
   )
-  outputs = scorer.outputs(batches if texts is None else texts.with_texts(batches))
-  answers_of = score_answers if texts is None else texts.answers
+  said = teacher.answers(batches)
   finished = len(source) - int(num_left.sum())
-  with progress_on_first(f"cache {writer.folder}") as update, contextlib.closing(outputs):
+  with progress_on_first(f"cache {writer.folder}") as update, contextlib.closing(said):
     for first in range(0, int(num_batches.max()), batches_per_shard):
-      answers: list[CachedAnswer] = []
-      for number, (batch, output) in enumerate(itertools.islice(outputs, batches_per_shard), first):
-        answers += answers_of(batch, output)
+      answers: list[Any] = []
+      for number, answers_of_batch in enumerate(itertools.islice(said, batches_per_shard), first):
+        answers += answers_of_batch
         share = (number + 1) / num_batches.max()
         update(finished + round(share * num_left.sum()), len(source))
       shard = pending[first // batches_per_shard] if answers else None
@@ -137,10 +128,11 @@ def _write_pending(
 
 
 def _write(
-  writer: CacheWriter, source: WindowSource, shard: Shard | None, answers: Sequence[CachedAnswer]
+  writer: CacheWriter, source: Source, shard: Shard | None, answers: Sequence[Any]
 ) -> None:
   if shard is not None:
-    keys = [source.example_key(example) for example in range(shard.start, shard.stop)]
+    digest = source.examples_digest
+    keys = [example_key(digest, example) for example in range(shard.start, shard.stop)]
     writer.write_shard(shard, keys, answers)
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from vsumjax.data.answers import with_text
 from vsumjax.data.teacher_cache import token_records
 from vsumjax.data.teacher_cache.reader import CacheReader
-from vsumjax.data.teacher_cache.schema import CacheIdentity, example_key
+from vsumjax.data.teacher_cache.schema import example_key
+from vsumjax.data.teacher_cache.score_records import ScoreIdentity
 from vsumjax.data.teacher_cache.token_records import CachedAnswer, CachedText, Entries
 from vsumjax.experiment.workdir import Student
 from vsumjax.host.together import gather
@@ -75,21 +76,25 @@ class TextTeacher:
 
   Attributes:
     identity: of its cache.
+    batch_size: rows at once, of all devices together.
   """
 
-  def __init__(self, student: Student, scores: CacheIdentity, config: TextConfig):
+  def __init__(self, student: Student, scores: ScoreIdentity, config: TextConfig, batch_size: int):
     """Opens the cache of texts, if they come from one.
 
     Args:
       student: the teacher.
       scores: the identity of a cache of its scores alone.
       config: what is kept.
+      batch_size: rows at once, at least.
 
     Raises:
       InputError: a cache of other examples or without texts, more entries than tokens.
     """
-    vocab_size = student.experiment.config.model.llm.vocab_size
+    vocab_size = student.task.config.model.llm.vocab_size
     self._student, self._reader = student, None
+    self._scorer = student.scorer(batch_size)
+    self.batch_size = self._scorer.batch_size
     source, num_tokens = scores.teacher_digest, config.max_new_tokens or 64
     if config.texts_of is not None:
       self._reader = _open_texts(config.texts_of, scores, vocab_size)
@@ -110,11 +115,18 @@ class TextTeacher:
         "model.llm.vocab_size, so that some are left for the rest"
       )
 
-  def with_texts(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+  def answers(self, batches: Iterator[Batch]) -> Iterator[list[CachedAnswer]]:
+    """As `inference.teach.Teacher.answers`."""
+    outputs = self._scorer.outputs(self._with_texts(batches))
+    with contextlib.closing(outputs):
+      for batch, output in outputs:
+        yield self._answers_of(batch, output)
+
+  def _with_texts(self, batches: Iterator[Batch]) -> Iterator[Batch]:
     """The batches with the texts that the teacher is asked about."""
     if self._reader is not None:
       return self._read(batches, self._reader)
-    tokenizer, scorer = self._student.experiment.tokenizer, self._student.scorer(1)
+    tokenizer, scorer = self._student.task.tokenizer, self._scorer
     generator = Generator(
       scorer.model,
       scorer.params,
@@ -126,12 +138,12 @@ class TextTeacher:
     )
     return force.generated(batches, generator, scorer)
 
-  def answers(self, batch: Batch, output: StudentOutput) -> list[CachedAnswer]:
+  def _answers_of(self, batch: Batch, output: StudentOutput) -> list[CachedAnswer]:
     """What the teacher says of each example of a host batch with texts, padding rows left out.
 
     With several processes all must ask in step.
     """
-    scorer = self._student.scorer(1)
+    scorer = self._scorer
     is_text_BY = batch.text.weight > 0
     nowhere_0V = np.zeros((0, self.identity.vocab_size), np.float32)
     hidden_MD = output.text_hidden[is_text_BY]
@@ -158,7 +170,7 @@ class TextTeacher:
     return lambda logits_1V: token_records.sample_entries(logits_1V, num_entries, temperature, rng)
 
   def _read(self, batches: Iterator[Batch], reader: CacheReader) -> Iterator[Batch]:
-    pad_id = self._student.experiment.tokenizer.pad_id
+    pad_id = self._student.task.tokenizer.pad_id
     with contextlib.closing(batches):
       for batch in batches:
         texts = [reader[i].text.tokens if i >= 0 else np.zeros(0, np.int32) for i in batch.example]
@@ -168,7 +180,7 @@ class TextTeacher:
         yield with_text(batch, ids_BY, np.array([len(tokens) for tokens in texts]))
 
 
-def _open_texts(folder: Path, scores: CacheIdentity, vocab_size: int) -> CacheReader:
+def _open_texts(folder: Path, scores: ScoreIdentity, vocab_size: int) -> CacheReader:
   same = ("tokenizer_digest", "prompt_digest", "examples_digest", "num_examples")
   reader = CacheReader(folder, {name: getattr(scores, name) for name in same})
   if not reader.identity.text_kind:

@@ -10,15 +10,15 @@ from pathlib import Path
 import rich.console
 import rich.rule
 
+from vsumjax.contract import TaskConfig, TeacherRef
 from vsumjax.data.teacher_cache.reader import CacheReader
 from vsumjax.data.teacher_cache.schema import is_sealed
 from vsumjax.experiment.config import ChainConfig, ExperimentConfig, StageConfig, load_config
 from vsumjax.experiment.experiment import Experiment, build_experiment
-from vsumjax.experiment.teachers import require_same_reading
+from vsumjax.experiment.teachers import require_same_task
 from vsumjax.experiment.workdir import load_finished
 from vsumjax.jobs.cache_teacher import cache_teacher
 from vsumjax.jobs.train import train
-from vsumjax.ops import schedules
 from vsumjax.types import InputError
 
 Stages = Sequence[tuple[StageConfig, ExperimentConfig]]
@@ -41,21 +41,21 @@ def run_chain(chain: ChainConfig, overrides: Mapping[str, str] | None = None) ->
   done = 0
   for stage, config in stages:
     done += 1
-    heading(f"{done}/{parts} {stage.name}: {_losses(config)}", started)
+    heading(f"{done}/{parts} {stage.name}: {config.task.losses()}", started)
     train(config, Path(stage.workdir))
     if stage.cache:
       done += 1
       heading(f"{done}/{parts} {stage.name}: its logits to {stage.cache}", started)
-      if not _is_sealed(stage):
+      if not _is_sealed(stage, config.task):
         cache_teacher(Path(stage.workdir), Path(stage.cache))
 
 
-def _is_sealed(stage: StageConfig) -> bool:
+def _is_sealed(stage: StageConfig, task: TaskConfig) -> bool:
   """Whether the cache is finished, found out without the model; InputError if it is another's."""
   if not is_sealed(stage.cache):
     return False
   digest = load_finished(Path(stage.workdir))["params_digest"]
-  CacheReader(stage.cache, {"teacher_digest": digest})
+  CacheReader(stage.cache, {"teacher_digest": digest}, task.CACHE_SCHEMA)
   return True
 
 
@@ -65,57 +65,55 @@ def check_stages(stages: Stages) -> None:
   caches = {stage.workdir: stage.cache for stage, _ in stages}
   for stage, config in stages:
     experiment = build_experiment(config)
-    for index, teacher in enumerate(config.objective.teachers):
-      key = f"stage {stage.name!r} ({stage.config}): objective.teachers[{index}]"
-      if teacher.workdir not in experiments:
-        if teacher.workdir in caches:
-          raise InputError(f"{key}.workdir: {teacher.workdir} is trained by a later stage")
-        _require_finished(key, Path(teacher.workdir))
-        continue
-      if teacher.cache not in ("", caches[teacher.workdir]):
-        raise InputError(
-          f"{key}.cache: {teacher.cache} is not the cache of {teacher.workdir}, "
-          f"{caches[teacher.workdir] or 'which has none'}"
-        )
-      _require_fit(key, experiment, *experiments[teacher.workdir])
-      if teacher.cache:
-        _require_examples(key, experiment, *experiments[teacher.workdir])
-      if not (schedules.is_off(teacher.text_weight) or is_sealed(teacher.cache)):
-        raise InputError(
-          f"{key}.text_weight: a chain caches scores alone; write {teacher.cache} before, with "
-          "launch/cache_teacher.py --text"
-        )
+    for teacher in experiment.task.teachers:
+      try:
+        if teacher.workdir in experiments:
+          _require_fit(experiment, teacher, caches[teacher.workdir], *experiments[teacher.workdir])
+        elif teacher.workdir in caches:
+          raise InputError(f"{teacher.key}.workdir: {teacher.workdir} is trained by a later stage")
+        else:
+          _require_finished(teacher)
+      except InputError as error:
+        raise InputError(f"stage {stage.name!r} ({stage.config}): {error}") from None
     experiments[stage.workdir] = (stage.name, experiment)
 
 
-def _require_finished(key: str, workdir: Path) -> None:
+def _require_finished(teacher: TeacherRef) -> None:
   try:
-    load_finished(workdir)
+    load_finished(Path(teacher.workdir))
   except InputError as error:
-    raise InputError(f"{key}.workdir: of no stage of this chain, and {error}") from None
+    raise InputError(f"{teacher.key}.workdir: of no stage of this chain, and {error}") from None
 
 
-def _require_fit(key: str, experiment: Experiment, name: str, teacher: Experiment) -> None:
-  """A student reads its teacher's answers by example, so that both must be asked the same."""
+def _require_fit(
+  experiment: Experiment, teacher: TeacherRef, cache: str, name: str, of: Experiment
+) -> None:
+  """A student reads its teacher's answers by example, so that both must be asked the same.
+
+  Args:
+    experiment: of the student.
+    teacher: as the student's config names it.
+    cache: of the teacher's stage.
+    name, of: the teacher's stage.
+  """
+  if teacher.cache not in ("", cache):
+    raise InputError(
+      f"{teacher.key}.cache: {teacher.cache} is not the cache of {teacher.workdir}, "
+      f"{cache or 'which has none'}"
+    )
+  where = f"stage {name!r}"
   try:
-    require_same_reading(experiment, teacher, f"stage {name!r}")
+    require_same_task(experiment, of, where)
+    experiment.task.require_same_reading(of.task, where)
   except InputError as error:
-    raise InputError(f"{key}: {error}") from None
-
-
-def _require_examples(key: str, experiment: Experiment, name: str, teacher: Experiment) -> None:
-  """A cache holds the examples of its teacher."""
-  here, there = experiment.config.data, teacher.config.data
-  for field in ("sets", "train_split", "without"):
-    if getattr(here, field) != getattr(there, field):
-      raise InputError(
-        f"{key}.cache: lacks examples of this stage: config.data.{field} is "
-        f"{getattr(here, field)!r} here and {getattr(there, field)!r} in stage {name!r}"
-      )
-
-
-def _losses(config: ExperimentConfig) -> str:
-  return " + ".join(["cross entropy", *(f"KL to {t.name}" for t in config.objective.teachers)])
+    raise InputError(f"{teacher.key}: {error}") from None
+  if teacher.cache:
+    try:
+      experiment.task.require_same_examples(of.task, where)
+    except InputError as error:
+      raise InputError(f"{teacher.key}.cache: {error}") from None
+  if not (teacher.cache and is_sealed(teacher.cache)):
+    experiment.task.require_cached(teacher)
 
 
 def heading(text: str, started: float) -> None:

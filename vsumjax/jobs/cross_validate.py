@@ -197,7 +197,7 @@ def _write_folds(
 def _videos_of(fold: Fold, by_id: Mapping[str, Video], config: ExperimentConfig) -> list[Video]:
   """The videos of a fold, in the splits that the config reads."""
   return [
-    dataclasses.replace(by_id[id], split=getattr(config.data, f"{part}_split"))
+    dataclasses.replace(by_id[id], split=getattr(config.task.data, f"{part}_split"))
     for part in ("train", "validation", "test")
     for id in getattr(fold, part)
   ]
@@ -250,9 +250,9 @@ def _score(training: _Training) -> None:
   if all(path.exists() for path in paths.values()):
     return
   student = load_student(training.workdir)
-  data = student.experiment.config.data
+  data = student.task.config.data
   for part, path in paths.items():
-    source = student.experiment.source(getattr(data, f"{part}_split"))
+    source = student.task.source(getattr(data, f"{part}_split"))
     readouts = student.scorer(_BATCH_SIZE).read(source, lambda done, total, note="": None)
     scores = [readout.at_exit(readout.num_exits - 1) for readout in readouts]
     spans = {

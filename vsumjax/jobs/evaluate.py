@@ -54,8 +54,8 @@ def evaluate(
     InputError: a video of the split has no labels.
   """
   student = load_student(checkpoint, manifest)
-  split = split or student.experiment.config.data.test_split
-  source = student.experiment.source(split, without=without)
+  split = split or student.task.config.data.test_split
+  source = student.task.source(split, without=without)
   labels = {}
   for video in source.videos:
     if video.labels is None:
@@ -63,7 +63,7 @@ def evaluate(
     labels[video.id] = (video.labels.unit_s, video.labels.levels_AN)
   with progress(f"score {split}") as update:
     readouts = student.scorer(batch_size).read(source, update)
-  layers = student.experiment.config.model.exits.layers
+  layers = student.task.config.model.exits.layers
   exits = tuple(
     labelled.evaluate_scores(
       {v.id: r.at_exit(index) for v, r in zip(source.videos, readouts, strict=True)},
@@ -77,7 +77,7 @@ def evaluate(
     "protocol": labelled.UNIFORM_SEGMENTS.name,
     "description": labelled.UNIFORM_SEGMENTS.description,
     "parameters_digest": student.params_digest,
-    "manifest_digest": student.experiment.data.digest,
+    "manifest_digest": student.task.data.digest,
     "split": split,
     "num_videos": len(labels),
     "without": sorted(without),

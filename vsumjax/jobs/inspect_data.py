@@ -20,11 +20,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from vsumjax.data import pipeline
+from vsumjax.data.order import MixedOrder
 from vsumjax.data.tokenizer import Tokenizer
 from vsumjax.data.windows import WindowSource
 from vsumjax.experiment.config import ExperimentConfig
-from vsumjax.experiment.experiment import Experiment, build_experiment
+from vsumjax.experiment.experiment import build_experiment
 from vsumjax.host.files import replacing, write_atomically
+from vsumjax.tasks.score.task import ScoreTask, require_score
 from vsumjax.types import Batch, InputError
 
 _TEXT_COLUMNS = 62
@@ -49,23 +51,22 @@ def inspect_data(
   """
   if not 0 <= step < 2**31 or rows < 1:
     raise InputError(f"--step {step} must be 0 to 2**31 - 1, --rows {rows} must be 1 or more")
-  experiment = build_experiment(config)
-  data = config.data
-  source = experiment.training_source()
+  require_score(config.task, "inspect data")
+  task = build_experiment(config).task
+  source = task.training_source()
   batch = next(
     pipeline.training_batches(
       source,
-      experiment.training_order(source),
+      MixedOrder(source.parts, config.train.seed),
       config.train.batch_size,
       start_step=step,
       num_steps=1,
-      augment=data.augment,
-      augment_seed=config.train.seed,
-      num_threads=data.num_threads,
+      seed=config.train.seed,
+      num_threads=config.task.num_threads,
     )
   )
   rows = min(rows, config.train.batch_size)
-  described = [describe_row(batch, row, source, experiment) for row in range(rows)]
+  described = [describe_row(batch, row, source, task) for row in range(rows)]
   write_atomically(out / "batch.json", json.dumps(described, indent=1, ensure_ascii=False))
   save_sheet(
     out / "batch.png", batch, described, f"Step {step}, {rows} of {len(batch.example)} rows"
@@ -75,27 +76,25 @@ def inspect_data(
   return described
 
 
-def describe_row(
-  batch: Batch, row: int, source: WindowSource, experiment: Experiment
-) -> dict[str, Any]:
+def describe_row(batch: Batch, row: int, source: WindowSource, task: ScoreTask) -> dict[str, Any]:
   """One row in words and numbers, as JSON holds them."""
   example = int(batch.example[row])
   index, first = source.window(example)
-  span_s_N2 = source.spans(index)[first : first + experiment.config.prompt.window]
+  span_s_N2 = source.spans(index)[first : first + task.config.prompt.window]
   tokens_T, mask_T = batch.tokens[row], batch.input_mask[row]
   read_at = batch.score_pos[row].tolist()
   return {
     "example": example,
     "video": source.videos[index].id,
     "span_s": np.round(span_s_N2, 3).tolist(),
-    "prompt": spell(tokens_T, mask_T, read_at, experiment.tokenizer),
+    "prompt": spell(tokens_T, mask_T, read_at, task.tokenizer),
     "tokens": {
-      "image": int((mask_T & (tokens_T == experiment.tokenizer.image_id)).sum()),
-      "text": int((mask_T & (tokens_T != experiment.tokenizer.image_id)).sum()),
+      "image": int((mask_T & (tokens_T == task.tokenizer.image_id)).sum()),
+      "text": int((mask_T & (tokens_T != task.tokenizer.image_id)).sum()),
       "masked out": int((~mask_T).sum()),
     },
     "causal tokens": int(batch.mask_ar[row].sum()),
-    "kinds": _kinds(tokens_T, mask_T, read_at, experiment.tokenizer),
+    "kinds": _kinds(tokens_T, mask_T, read_at, task.tokenizer),
     "read at": read_at,
     "targets": np.round(batch.targets[row], 4).tolist(),
     "weight": batch.weight[row].tolist(),

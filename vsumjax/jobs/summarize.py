@@ -85,12 +85,12 @@ def _find_transcript(media: Path, transcript: Path | None) -> Path | None:
 
 
 def _score(student: Student, item: Video, share: float) -> scores.Summary:
-  experiment = student.experiment
+  task = student.task
   source = WindowSource(
     (item,),
-    experiment.config.prompt,
-    experiment.tokenizer,
-    without=frozenset(experiment.config.data.without),
+    task.config.prompt,
+    task.tokenizer,
+    without=frozenset(task.config.data.without),
   )
   with progress("score") as update:
     (readout,) = student.scorer(batch_size=8).read(source, update)
@@ -107,8 +107,7 @@ def _score(student: Student, item: Video, share: float) -> scores.Summary:
     heard=tuple(text.heard for text in texts),
     model={
       "parameters_digest": student.params_digest,
-      "prompt_digest": experiment.prompt_digest,
-      "tokenizer_digest": experiment.tokenizer.digest,
+      **task.digests(),
     },
   )
 

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,15 +15,16 @@ import rich.box
 import rich.console
 import rich.table
 
+from vsumjax.contract import Source, TaskConfig
 from vsumjax.data import pipeline
-from vsumjax.data.teacher_cache import token_records
+from vsumjax.data.order import PADDING_EXAMPLE
 from vsumjax.data.teacher_cache.reader import CacheReader, verify
-from vsumjax.data.teacher_cache.schema import CacheIdentity, Shard
-from vsumjax.data.teacher_cache.token_records import CachedAnswer
-from vsumjax.data.windows import PADDING_EXAMPLE, WindowSource
-from vsumjax.experiment.workdir import Student, load_student
+from vsumjax.data.teacher_cache.schema import Shard
+from vsumjax.data.teacher_cache.score_records import ScoreIdentity
+from vsumjax.experiment.workdir import Trained, as_student, load_trained
 from vsumjax.host.together import on_all, progress_on_first
-from vsumjax.jobs.cache_teacher import identity_of, score_answers
+from vsumjax.inference.teach import Teacher
+from vsumjax.jobs.cache_teacher import ask
 from vsumjax.jobs.cached_text import TextConfig, TextTeacher
 from vsumjax.sharding import MeshConfig
 from vsumjax.training.state import params_digest
@@ -77,62 +79,55 @@ def verify_cache(
   Raises:
     InputError: naming the first file, field or example that is not as it should be.
   """
+  trained = load_trained(checkpoint, mesh=mesh)
+  schema = trained.experiment.config.task.CACHE_SCHEMA
   with progress_on_first(f"verify {out}") as update:
-    verify(out, update)
-  student = load_student(checkpoint, mesh=mesh)
-  found = params_digest(student.params)
-  if found != student.params_digest:
+    verify(out, update, schema)
+  found = params_digest(trained.params)
+  if found != trained.params_digest:
     raise InputError(
       f"{checkpoint}: the parameters of its checkpoint have digest {found}, and FINISHED.json says "
-      f"{student.params_digest}; the checkpoint was changed, train again in another folder"
+      f"{trained.params_digest}; the checkpoint was changed, train again in another folder"
     )
-  source = student.experiment.source(split or student.experiment.config.data.train_split)
-  identity, reader = identity_of(student, source), CacheReader(out, {})
-  texts = _ask_about_texts(student, identity, reader, out)
-  reader.require(dataclasses.asdict(identity if texts is None else texts.identity))
-  checked = _recompute(student, source, reader, batch_size, texts)
+  source = trained.experiment.task.source(split or trained.experiment.config.task.train_split)
+  reader = CacheReader(out, {}, schema)
+  teacher = ask(trained, source, min(batch_size, len(_sample(reader.shards))))
+  if texts := _ask_about_texts(trained, teacher, reader, out):
+    teacher = texts
+  reader.require(dataclasses.asdict(teacher.identity))
+  checked = _recompute(teacher, trained.experiment.config.task, source, reader)
   if jax.process_index() == 0:
     _print_table(out, checked)
   return checked
 
 
 def _ask_about_texts(
-  student: Student,
-  identity: CacheIdentity,
-  reader: CacheReader,
-  out: Path,
+  trained: Trained, scores: Teacher, reader: CacheReader, out: Path
 ) -> TextTeacher | None:
   """The teacher, asked about the texts that the cache holds, if it holds any."""
   said = reader.identity
-  if not said.text_kind:
+  if not (isinstance(said, ScoreIdentity) and said.text_kind):
     return None
   config = TextConfig(said.text_kind, said.text_entries, said.text_temperature, texts_of=out)
-  return TextTeacher(student, identity, config)
+  return TextTeacher(as_student(trained), scores.identity, config, scores.batch_size)
 
 
 def _recompute(
-  student: Student,
-  source: WindowSource,
-  reader: CacheReader,
-  batch_size: int,
-  texts: TextTeacher | None,
+  teacher: Teacher | TextTeacher, config: TaskConfig, source: Source, reader: CacheReader
 ) -> Checked:
   """Asks the teacher again; each process for its share of the sample."""
-  tolerance = _TOLERANCES[student.experiment.config.model.dtype]
+  tolerance = _TOLERANCES[config.dtype]
   sample = _sample(reader.shards)
-  scorer = student.scorer(min(batch_size, len(sample)))
-  num_rows = scorer.batch_size // jax.process_count()
+  num_rows = teacher.batch_size // jax.process_count()
   mine = sample[jax.process_index() :: jax.process_count()]
-  num_batches = -(-len(sample) // scorer.batch_size)
+  num_batches = -(-len(sample) // teacher.batch_size)
   examples_of = functools.partial(_rows, mine, num_rows)
-  threads = student.experiment.config.data.num_threads
-  batches = pipeline.batches_of(source, examples_of, num_batches, 0, threads)
-  outputs = scorer.outputs(batches if texts is None else texts.with_texts(batches))
-  answers_of = score_answers if texts is None else texts.answers
-  answers: list[CachedAnswer] = []
-  with progress_on_first("recompute") as update, contextlib.closing(outputs):
-    for batch, output in outputs:
-      answers += answers_of(batch, output)
+  batches = pipeline.batches_of(source, examples_of, num_batches, 0, config.num_threads)
+  said = teacher.answers(batches)
+  answers: list[Any] = []
+  with progress_on_first("recompute") as update, contextlib.closing(said):
+    for answers_of_batch in said:
+      answers += answers_of_batch
       update(min(len(answers) * jax.process_count(), len(sample)), len(sample))
   difference = on_all(lambda: _largest_difference(source, reader, mine, answers, tolerance))
   return Checked(
@@ -164,34 +159,24 @@ def _rows(examples: Sequence[int], num_rows: int, index: int) -> np.ndarray:
 
 
 def _largest_difference(
-  source: WindowSource,
+  source: Source,
   reader: CacheReader,
   examples: Sequence[int],
-  answers: Sequence[CachedAnswer],
+  answers: Sequence[Any],
   tolerance: float,
 ) -> float:
-  differences = [0.0]
+  differences, compared = [0.0], reader.identity.compared
   for example, answer in zip(examples, answers, strict=True):
-    cached = _compared(reader[example], reader.identity.text_kind)
-    for name, here in _compared(answer, reader.identity.text_kind).items():
+    cached = compared(reader[example])
+    for name, here in compared(answer).items():
       differences.append(float(np.abs(here - cached[name]).max(initial=0.0)))
       if not np.allclose(here, cached[name], rtol=tolerance, atol=tolerance):
-        video, first = source.window(example)
         raise InputError(
-          f"example {example} (video {source.videos[video].id!r}, segment {first}): {name} of the "
-          f"teacher and the cache differ by up to {differences[-1]:.2g}, with a tolerance of "
-          f"{tolerance}; make the cache again in another folder"
+          f"{source.describe([example])}: {name} of the teacher and the cache differ by up to "
+          f"{differences[-1]:.2g}, with a tolerance of {tolerance}; make the cache again in "
+          "another folder"
         )
   return max(differences)
-
-
-def _compared(answer: CachedAnswer, text_kind: str) -> dict[str, np.ndarray]:
-  compared = {"score logits": answer.score_logits}
-  if answer.text is not None:
-    compared |= {"logsumexp": answer.text.logsumexp, "entropy": answer.text.entropy}
-  if text_kind == token_records.TOPK:
-    compared["log probabilities"] = answer.text.values
-  return compared
 
 
 def _print_table(out: Path, checked: Checked) -> None:

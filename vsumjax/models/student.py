@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
-from vsumjax.models import exits, gemma, quantization, siglip
+from vsumjax.models import exits, gemma, lora, quantization, siglip
 from vsumjax.models.lora import LoraConfig
 from vsumjax.models.weights import WeightsConfig
 from vsumjax.sharding import constrain
@@ -142,6 +143,18 @@ class VideoSummaryStudent(nn.Module):
     """Logits f32[B, V] after one more token of each row, kept in `slot` of the cache."""
     x_B1D, cache = self.llm.decode(self.llm.embed(token_B[:, None]), cache, slot)
     return self.llm.logits(x_B1D[:, 0]), cache
+
+
+def init_params(model: VideoSummaryStudent, spec: Batch | Prompt, key: jax.Array) -> Any:
+  """Boxed parameters (`sharding.Named`), traceable. `spec` gives the shapes of one batch.
+
+  Raises:
+    InputError: if one of the config's LoRA targets matches no weight.
+  """
+  batch = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), spec)
+  params = model.init(key, batch)["params"]
+  lora.check_targets(model.config.lora, params)
+  return lora.cast_base(params, model.config.param_dtype)
 
 
 def normalise(frames: UInt8[Array, "*n 3"]) -> Float[Array, "*n 3"]:

@@ -12,7 +12,8 @@ import numpy as np
 
 from vsumjax.data.teacher_cache import token_records
 from vsumjax.data.teacher_cache.reader import CacheReader
-from vsumjax.data.teacher_cache.schema import CacheIdentity, example_key
+from vsumjax.data.teacher_cache.schema import example_key
+from vsumjax.data.teacher_cache.score_records import ScoreIdentity
 from vsumjax.data.teacher_cache.token_records import CachedAnswer, CachedText
 from vsumjax.data.teacher_cache.writer import CacheWriter, seal
 from vsumjax.host.progress import Update
@@ -29,7 +30,7 @@ class Cache:
   """One cache: records of one kind."""
 
   folder: Path
-  identity: CacheIdentity
+  identity: ScoreIdentity
 
   def entries(self, key: bytes, logits_YV: np.ndarray) -> token_records.Entries:
     """What a record of this cache says of a text."""

@@ -24,7 +24,7 @@ from jax.sharding import Mesh
 from vsumjax import sharding
 from vsumjax.data.made.language import FakeLanguage
 from vsumjax.data.teacher_cache import token_records
-from vsumjax.data.teacher_cache.schema import CacheIdentity
+from vsumjax.data.teacher_cache.score_records import ScoreIdentity
 from vsumjax.host.files import write_atomically
 from vsumjax.host.progress import progress
 from vsumjax.studies import sparse_caches, sparse_logits_report, sparse_students
@@ -178,10 +178,10 @@ class Study:
     texts = self.language.texts(rng, num_batches * batch, self._settings.num_tokens)
     return np.split(texts, num_batches)
 
-  def _identity(self, batches: Sequence[np.ndarray], kind: str) -> CacheIdentity:
+  def _identity(self, batches: Sequence[np.ndarray], kind: str) -> ScoreIdentity:
     settings, digest = self._settings, params_digest(self.teacher.params)
     texts = hashlib.blake2b(np.stack(batches).tobytes(), digest_size=16)
-    return CacheIdentity(
+    return ScoreIdentity(
       teacher_digest=digest,
       tokenizer_digest="",  # the language has ids and no words
       prompt_digest="",

@@ -12,7 +12,7 @@ import rich.console
 import rich.table
 
 from vsumjax.data.made import corpora
-from vsumjax.data.pipeline import INPUTS
+from vsumjax.data.reading import INPUTS
 from vsumjax.evaluation import labelled
 from vsumjax.evaluation.folds import Interval
 from vsumjax.experiment.config import load_chain, load_config

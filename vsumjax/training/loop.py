@@ -12,6 +12,7 @@ from typing import Any
 import jax
 
 from vsumjax import sharding
+from vsumjax.contract import FIRST_TASK
 from vsumjax.host import stopping
 from vsumjax.training import checkpoints, metrics
 from vsumjax.training.goodput import Clock
@@ -19,7 +20,7 @@ from vsumjax.training.profiling import Profiler
 from vsumjax.training.report import OnProgress, Report
 from vsumjax.training.selection import Selection
 from vsumjax.training.state import TrainState, used_params
-from vsumjax.types import Batch, InputError
+from vsumjax.types import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,10 +80,10 @@ class Run:
   rules: sharding.LogicalRules
   abstract: TrainState
   init_state: Callable[[], TrainState]
-  train_step: Callable[[TrainState, Batch], tuple[TrainState, Any]]
-  eval_step: Callable[[Any, Batch], Any]
-  train_batches: Callable[[int], Generator[Batch, None, None]]
-  eval_batches: Callable[[], Generator[Batch, None, None]]
+  train_step: Callable[[TrainState, Any], tuple[TrainState, Any]]
+  eval_step: Callable[[Any, Any], Any]
+  train_batches: Callable[[int], Generator[Any, None, None]]
+  eval_batches: Callable[[], Generator[Any, None, None]]
   describe: Callable[[Sequence[int]], str]
   meta: Mapping[str, Any]
 
@@ -149,7 +150,7 @@ class _Training:
     self._called: set[str] = set()
     self._saver = checkpoints.Checkpoints(workdir)
     self._selection: Selection | None = None
-    self._opened: list[Generator[Batch, None, None]] = []
+    self._opened: list[Generator[Any, None, None]] = []
 
   def start(self, workdir: Path) -> None:
     """Makes the state of step 0, or restores that of the newest checkpoint."""
@@ -187,7 +188,7 @@ class _Training:
       self._selection.finish()
     return self._state
 
-  def _train(self, batches: Iterator[Batch]) -> None:
+  def _train(self, batches: Iterator[Any]) -> None:
     # The order of operations below is fixed: what is saved at a step is the state before that
     # step's batch is drawn, so that a resumed run draws it again. It evaluates before it saves: at
     # the step a run resumes from, all that was due is done, unless the checkpoint says otherwise.
@@ -205,7 +206,7 @@ class _Training:
   def _is_due(self, every: int) -> bool:
     return self._step % every == 0 or self._step == self._run.config.num_steps
 
-  def _advance(self, batches: Iterator[Batch]) -> None:
+  def _advance(self, batches: Iterator[Any]) -> None:
     """One step. The device works on it while the host reads the metrics of the one before."""
     run, step = self._run, self._step + 1
     with self._clock.spending("data"):
@@ -264,7 +265,7 @@ class _Training:
     with self._clock.spending("compile" if is_first else kind):
       return function(*args)
 
-  def _open(self, batches: Generator[Batch, None, None]) -> Iterator[Batch]:
+  def _open(self, batches: Generator[Any, None, None]) -> Iterator[Any]:
     """Batches that SIGTERM interrupts. `close` ends their workers: what is to save comes first."""
     self._opened.append(batches)
     return self._stop.waiting_for(batches)
@@ -285,7 +286,8 @@ class _Training:
 
 
 def check_meta(saved: Mapping[str, Any], current: Mapping[str, Any], where: Path) -> None:
-  """Refuses to resume a run whose config, data, prompt, tokenizer or caches are not these."""
+  """Refuses to resume a run whose task, config, data or caches are not these."""
+  saved = {"task": FIRST_TASK, **saved}
   for name in sorted(saved.keys() | current.keys()):
     if saved.get(name) != current.get(name):
       raise InputError(

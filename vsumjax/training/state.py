@@ -13,10 +13,9 @@ from flax import struct, traverse_util
 from jax.sharding import Mesh
 
 from vsumjax import sharding
-from vsumjax.models import lora
-from vsumjax.models.student import VideoSummaryStudent
+from vsumjax.contract import Learner
 from vsumjax.training import partition
-from vsumjax.types import Array, Batch, InputError
+from vsumjax.types import Array, InputError
 
 
 @struct.dataclass
@@ -33,29 +32,22 @@ class TrainState:
   ema: Any = None
 
 
-def init_params(model: VideoSummaryStudent, spec: Batch, key: jax.Array) -> Any:
-  """Boxed parameters (`sharding.Named`), traceable. `spec` gives the shapes of one batch.
-
-  Raises:
-    InputError: if one of the config's LoRA targets matches no weight.
-  """
-  batch = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), spec)
-  params = model.init(key, batch)["params"]
-  lora.check_targets(model.config.lora, params)
-  return lora.cast_base(params, model.config.param_dtype)
+def init_params(learner: Learner, spec: Any, key: jax.Array) -> Any:
+  """Boxed parameters (`sharding.Named`), traceable. `spec` gives the shapes of one batch."""
+  return learner.init(key, jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), spec))
 
 
 def init_state(
-  model: VideoSummaryStudent,
+  learner: Learner,
   tx: optax.GradientTransformation,
-  spec: Batch,
+  spec: Any,
   seed: int,
   *,
   freeze: tuple[str, ...] = (),
   with_ema: bool = False,
 ) -> TrainState:
   """Boxed state at step 0; call it under `jax.eval_shape` or `jax.jit`."""
-  params = init_params(model, spec, jax.random.key(seed))
+  params = init_params(learner, spec, jax.random.key(seed))
   return start_from(params, tx, freeze=freeze, with_ema=with_ema)
 
 

@@ -1,4 +1,4 @@
-"""The train step and the evaluation step: pure functions of state and batch."""
+"""The train step: a pure function of state and batch, of any task."""
 
 from __future__ import annotations
 
@@ -11,28 +11,23 @@ import jax.numpy as jnp
 import optax
 
 from vsumjax import sharding
-from vsumjax.models.student import VideoSummaryStudent
-from vsumjax.tasks.score.objective import ObjectiveConfig, Pair, compute_loss
-from vsumjax.tasks.score.text_objective import TextObjective, add_text
+from vsumjax.contract import Learner, Metrics, Pair
 from vsumjax.training import partition
 from vsumjax.training.state import TrainState, in_float32
-from vsumjax.types import Batch, TeacherTargets
 
-Metrics = dict[str, Pair]
 _LEAST_WEIGHT = 1e-6  # a batch of padding alone has weight 0 and gives zero gradients, not NaN
 
 
 def make_train_step(
-  model: VideoSummaryStudent,
-  objective: ObjectiveConfig,
+  learner: Learner,
   tx: optax.GradientTransformation,
   *,
   num_steps: int,
+  seed: int = 0,
   accumulate: int = 1,
   ema_decay: float = 0.0,
   freeze: tuple[str, ...] = (),
-  online: Mapping[str, VideoSummaryStudent] | None = None,
-  text: TextObjective | None = None,
+  online: Mapping[str, Learner] | None = None,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
   """A step of gradient descent on sum / weight over the global batch.
 
@@ -40,37 +35,33 @@ def make_train_step(
   `partition.split`.
 
   Args:
-    model: gives the output of a batch.
-    objective: gives the loss of an output.
+    learner: gives the loss of a batch.
     tx: the optimizer.
     num_steps: of the whole training.
+    seed: of what the loss draws: in every step, and in every microbatch, something else.
     accumulate: microbatches a batch is cut into, one after the other on the device.
     ema_decay: of the running mean of the parameters, which `state.ema` holds if it is above 0.
     freeze: patterns of the parameters that are not trained.
-    online: models of those teachers, by name, that are asked in the step and not read from a cache.
-    text: what of the batch's texts is trained; its mean over tokens is added to that over segments.
+    online: those teachers, by name, that are asked in the step and not read from a cache.
 
   Returns:
     (state, batch, online_params) -> (state, metrics); `online_params` are those of `online`, by
-    name. `batch.teachers` holds the others, in the order of the objective.
+    name. The batch holds the answers of the others.
   """
   online = online or {}
 
   def train_step(
-    state: TrainState, batch: Batch, online_params: Mapping[str, Any] | None = None
+    state: TrainState, batch: Any, online_params: Mapping[str, Any] | None = None
   ) -> tuple[TrainState, Metrics]:
     trained, frozen = partition.split(state.params, freeze)
     progress = state.step.astype(jnp.float32) / num_steps
-    segments_per_token = 0.0 if text is None else _segments_per_token(batch)
+    whole, key = learner.whole(batch), jax.random.fold_in(jax.random.key(seed), state.step)
 
-    def loss(trained: Any, batch: Batch) -> tuple[Pair, Metrics]:
-      answers = {name: ask(of, online_params[name], batch) for name, of in online.items()}
-      params, answered = partition.join(trained, frozen), _with_answers(objective, batch, answers)
-      output = model.apply({"params": params}, batch)
-      scores = compute_loss(objective, output, answered, progress)
-      if text is None:
-        return scores
-      return add_text(text, scores, output, params, answered, progress, segments_per_token)
+    def loss(trained: Any, batch: Any, number: jax.Array | int) -> tuple[Pair, Metrics]:
+      answers = {name: of.teach(online_params[name], batch) for name, of in online.items()}
+      params = partition.join(trained, frozen)
+      taught = learner.taught(batch, answers) if online else batch
+      return learner.loss(params, taught, progress, jax.random.fold_in(key, number), whole)
 
     grads, metrics = _gradient_over(loss, trained, batch, accumulate)
     updates, opt_state = tx.update(grads, state.opt_state, trained)
@@ -83,61 +74,44 @@ def make_train_step(
   return train_step
 
 
-def ask(model: VideoSummaryStudent, params: Any, batch: Batch) -> TeacherTargets:
-  """What a model says of a batch at its last exit; no gradient flows to it."""
-  output = model.apply({"params": params}, batch.replace(teachers=()))
-  return TeacherTargets(jax.lax.stop_gradient(output.logits[-1]))
+LossFn = Callable[[Any, Any, jax.Array | int], tuple[Pair, Metrics]]  # the number of a microbatch
 
 
-def _with_answers(
-  objective: ObjectiveConfig, batch: Batch, answers: Mapping[str, TeacherTargets]
-) -> Batch:
-  cached = iter(batch.teachers)
-  named = [answers.get(teacher.name) for teacher in objective.teachers]
-  return batch.replace(teachers=tuple(next(cached) if said is None else said for said in named))
-
-
-def _segments_per_token(batch: Batch) -> jax.Array:
-  """What brings a sum over tokens to the weight of segments: sum / segments is then its mean."""
-  return jnp.maximum(batch.weight.sum(), _LEAST_WEIGHT) / jnp.maximum(batch.text.weight.sum(), 1.0)
-
-
-LossFn = Callable[[Any, Batch], tuple[Pair, Metrics]]
-
-
-def gradient(loss: LossFn, params: Any, batch: Batch) -> tuple[Any, Metrics]:
+def gradient(loss: LossFn, params: Any, batch: Any) -> tuple[Any, Metrics]:
   """Gradient of sum / weight of a loss, and its metrics."""
 
   def mean(params: Any) -> tuple[jax.Array, Metrics]:
-    (total, weight), metrics = loss(params, batch)
+    (total, weight), metrics = loss(params, batch, 0)
     return total / jnp.maximum(weight, _LEAST_WEIGHT), metrics
 
   return jax.grad(mean, has_aux=True)(params)
 
 
-def accumulated_gradient(loss: LossFn, params: Any, microbatches: Batch) -> tuple[Any, Metrics]:
+def accumulated_gradient(loss: LossFn, params: Any, microbatches: Any) -> tuple[Any, Metrics]:
   """What `gradient` gives of the whole batch, with the memory of one of its microbatches.
 
   Sums, weights and gradients of the microbatches are added in float32 and divided last, so that a
   row counts the same in whichever of them it is.
   """
 
-  def total(params: Any, batch: Batch) -> tuple[jax.Array, tuple[jax.Array, Metrics]]:
-    (total, weight), metrics = loss(params, batch)
+  def total(params: Any, batch: Any, number: Any) -> tuple[jax.Array, tuple[jax.Array, Metrics]]:
+    (total, weight), metrics = loss(params, batch, number)
     return total, (weight, metrics)
 
-  def add(sums: Any, batch: Batch) -> tuple[Any, None]:
-    terms = in_float32(jax.grad(total, has_aux=True)(params, batch))
+  def add(sums: Any, numbered: tuple[jax.Array, Any]) -> tuple[Any, None]:
+    number, batch = numbered
+    terms = in_float32(jax.grad(total, has_aux=True)(params, batch, number))
     return jax.tree.map(jnp.add, sums, terms), None
 
+  numbers = jnp.arange(jax.tree.leaves(microbatches)[0].shape[0])
   first = jax.tree.map(lambda x: x[0], microbatches)
-  _, aux = jax.eval_shape(total, params, first)
+  _, aux = jax.eval_shape(total, params, first, 0)
   zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (params, aux))
-  (grads, (weight, metrics)), _ = jax.lax.scan(add, zeros, microbatches)
+  (grads, (weight, metrics)), _ = jax.lax.scan(add, zeros, (numbers, microbatches))
   return jax.tree.map(lambda g: g / jnp.maximum(weight, _LEAST_WEIGHT), grads), metrics
 
 
-def cut(batch: Batch, num_microbatches: int) -> Batch:
+def cut(batch: Any, num_microbatches: int) -> Any:
   """[B, ...] -> [M, B / M, ...], each microbatch spread over all devices as the batch was.
 
   Microbatch m holds rows m, m + M, m + 2 M, ...: of a device's rows 0 .. 3, 0 and 2 are in the
@@ -152,7 +126,7 @@ def cut(batch: Batch, num_microbatches: int) -> Batch:
 
 
 def _gradient_over(
-  loss: LossFn, params: Any, batch: Batch, num_microbatches: int
+  loss: LossFn, params: Any, batch: Any, num_microbatches: int
 ) -> tuple[Any, Metrics]:
   if num_microbatches == 1:
     return gradient(loss, params, batch)
@@ -172,16 +146,3 @@ def ema_rate(decay: float, step: jax.Array) -> jax.Array:
   Example: decay 0.5 gives 1, 2/3, 4/7, 8/15, ..., and in the end 1/2.
   """
   return (1 - decay) / -jnp.expm1(step.astype(jnp.float32) * math.log(decay))
-
-
-def make_eval_step(
-  model: VideoSummaryStudent, objective: ObjectiveConfig
-) -> Callable[[object, Batch], Metrics]:
-  """Cross entropy on a batch, as (sum, weight): `loss` of all exits, `ce` of the last."""
-  labels_only = ObjectiveConfig(1.0, objective.exit_weights, ())
-
-  def eval_step(params: object, batch: Batch) -> Metrics:
-    output = model.apply({"params": params}, batch.replace(teachers=()))
-    return compute_loss(labels_only, output, batch.replace(teachers=()), jnp.ones(()))[1]
-
-  return eval_step

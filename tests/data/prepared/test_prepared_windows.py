@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from three_videos import CONFIG
 
+from vsumjax.contract import Draw
 from vsumjax.data import manifest, reading
 from vsumjax.data.augment import Augmentation, AugmentConfig
 from vsumjax.data.order import GlobalOrder
@@ -74,14 +75,10 @@ def test_inputs_can_be_left_out(prepared, tokenizer, videos):
 def test_frames_beside_their_own_place(videos, tokenizer, tmp_path):
   items = manifest.load_manifest(prepare(videos, tmp_path, time_shifts=3)).videos
   augment = AugmentConfig(time_shifts=3)
-  ours = WindowSource(items, CONFIG, tokenizer, time_shifts=3)
-  decoded = WindowSource(videos, CONFIG, tokenizer, time_shifts=3)
+  ours = WindowSource(items, CONFIG, tokenizer, augment=augment)
+  decoded = WindowSource(videos, CONFIG, tokenizer, augment=augment)
   for row in range(6):
-    change = [Augmentation(augment, 0, 0, row) for _ in range(2)]
-    frames = [
-      each.example(row, changes)["frames"].astype(int)
-      for each, changes in zip((ours, decoded), change, strict=True)
-    ]
+    frames = [each.example(row, Draw(0, 0, row))["frames"].astype(int) for each in (ours, decoded)]
     assert np.abs(frames[0] - frames[1]).max() <= 4
   middle = WindowSource(items, CONFIG, tokenizer)
   assert np.array_equal(middle[1]["frames"], ours[1]["frames"])
@@ -92,7 +89,7 @@ def test_shards_of_another_prompt_or_cut_are_refused(prepared, tokenizer, tmp_pa
   with pytest.raises(InputError, match=r"prompt\.image_size is 16 in the prepared videos and 32"):
     WindowSource(items, dataclasses.replace(CONFIG, image_size=32), tokenizer)
   with pytest.raises(InputError, match="time_shifts is 1 in the prepared videos and 3"):
-    WindowSource(items, CONFIG, tokenizer, time_shifts=3)
+    WindowSource(items, CONFIG, tokenizer, augment=AugmentConfig(time_shifts=3))
   WindowSource(items, dataclasses.replace(CONFIG, window=1, text_tokens=70), tokenizer)
   moved = [dataclasses.replace(items[0], prepared=items[1].prepared)]
   with pytest.raises(InputError, match=r"shard-00000.*is segment 0 of video 'v1' at .* of 'v0'"):
@@ -115,7 +112,6 @@ def test_batches_come_from_shards_in_any_number_of_workers(from_shards, num_work
       4,
       start_step=2,
       num_steps=3,
-      augment=AugmentConfig(crop=0.7, flip=0.5, jitter=0.2),
       num_workers=num_workers,
     )
   )

@@ -8,13 +8,14 @@ import pytest
 
 from vsumjax.data.teacher_cache import token_records
 from vsumjax.data.teacher_cache.reader import CacheReader, verify
-from vsumjax.data.teacher_cache.schema import CacheIdentity, example_key, load_json
+from vsumjax.data.teacher_cache.schema import example_key, load_json
+from vsumjax.data.teacher_cache.score_records import ScoreIdentity
 from vsumjax.data.teacher_cache.token_records import CachedAnswer, CachedText
 from vsumjax.data.teacher_cache.writer import CacheWriter, _write_json, seal
 from vsumjax.host import files
 from vsumjax.types import InputError
 
-IDENTITY = CacheIdentity(
+IDENTITY = ScoreIdentity(
   teacher_digest="teacher",
   tokenizer_digest="tokenizer",
   prompt_digest="prompt",

@@ -10,8 +10,9 @@ import pytest
 
 from vsumjax import sharding, testing
 from vsumjax.data.answers import with_text
-from vsumjax.data.teacher_cache.schema import CacheIdentity
+from vsumjax.data.teacher_cache.score_records import ScoreIdentity
 from vsumjax.ops import vocab_losses
+from vsumjax.tasks.score.learner import ScoreLearner
 from vsumjax.tasks.score.objective import ObjectiveConfig, TeacherConfig, compute_loss
 from vsumjax.tasks.score.text_objective import build_text_objective
 from vsumjax.training import optimizer, state, step
@@ -25,7 +26,7 @@ TEACHERS = (
   TeacherConfig("drawn", "", "c3", 0.0, T, "js", text_weight=((0.0, 0.0), (1.0, 2.0))),
 )
 CONFIG = ObjectiveConfig(1.0, (1.0, 1.0, 1.0), TEACHERS, text_weight=0.3)
-SCORES = CacheIdentity("t", "t", "p", "e", num_examples=9, window=1, num_classes=5)
+SCORES = ScoreIdentity("t", "e", 9, "t", "p", window=1, num_classes=5)
 TEXTS = dataclasses.replace(
   SCORES,
   text_kind="topk",
@@ -95,10 +96,10 @@ def run_step(first):
   """`run_step(batch, **options)` at a quarter of the run: the state after it, and its metrics."""
 
   @functools.cache
-  def made(**options):
-    return jax.jit(
-      step.make_train_step(Model(), CONFIG, TX, num_steps=4, online={"online": Model()}, **options)
-    )
+  def made(text=None, **options):
+    learner = ScoreLearner(Model(), CONFIG, text)
+    asked = {"online": ScoreLearner(Model(), CONFIG)}
+    return jax.jit(step.make_train_step(learner, TX, num_steps=4, online=asked, **options))
 
   def run(batch, **options):
     with sharding.use_mesh(sharding.build_mesh(sharding.MeshConfig(), jax.devices()[:1])):

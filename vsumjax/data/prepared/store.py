@@ -20,15 +20,12 @@ from typing import BinaryIO
 
 import numpy as np
 
+from vsumjax.contract import BusyError
 from vsumjax.types import InputError
 
 _PREFIX = "vsumjax-decoded-"
 _OWNER = ".owner"
 _NUM_LOCKS = 1024  # two values that share one are made one after the other, nothing worse
-
-
-class BusyError(Exception):
-  """Somebody else is making the value."""
 
 
 class DecodedStore:

@@ -7,9 +7,9 @@ import os
 import pathlib
 import threading
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from vsumjax.data.record_files import RecordFile, require_whole
-from vsumjax.data.teacher_cache import token_records
 from vsumjax.data.teacher_cache.schema import (
   HEADER,
   MANIFEST_FILE,
@@ -21,13 +21,13 @@ from vsumjax.data.teacher_cache.schema import (
   load_json,
   require_same,
 )
-from vsumjax.data.teacher_cache.token_records import CachedAnswer
+from vsumjax.data.teacher_cache.score_records import ScoreIdentity
 from vsumjax.host import files
 from vsumjax.types import InputError
 
 
 class CacheReader:
-  """A sealed cache, read at random: `reader[example]` is what the teacher says, a `CachedAnswer`.
+  """A sealed cache, read at random: `reader[example]` is what the teacher says.
 
   Opening compares the identity with what is expected and looks for every shard at its full size. A
   shard's digest is compared when it is first read, and every record says whether it is the example
@@ -39,12 +39,18 @@ class CacheReader:
     num_bytes: of the shards together.
   """
 
-  def __init__(self, folder: str | os.PathLike[str], expected: Mapping[str, str | int | float]):
+  def __init__(
+    self,
+    folder: str | os.PathLike[str],
+    expected: Mapping[str, str | int | float],
+    schema: type[CacheIdentity] = ScoreIdentity,
+  ):
     """Opens a cache.
 
     Args:
       folder: the cache.
-      expected: values that fields of `CacheIdentity` must have; fields left out may be anything.
+      expected: values that fields of the identity must have; fields left out may be anything.
+      schema: the task's identity.
 
     Raises:
       InputError: an unfinished cache, a missing or cut shard, or the name of a field that differs.
@@ -52,9 +58,9 @@ class CacheReader:
     self._folder = pathlib.Path(folder).absolute()
     self._expected = dict(expected)
     content = load_json(self._folder / MANIFEST_FILE)
-    self.identity = CacheIdentity(**content["identity"])
+    self._schema = schema
+    self.identity = _identity(self._folder, schema, content["identity"])
     self.require(self._expected)
-    self._form = self.identity.form
     self._shard_size = content["shard_size"]
     self.shards = cut_shards(self.identity.num_examples, self._shard_size)
     self._entries = content["shards"]
@@ -67,7 +73,7 @@ class CacheReader:
   def __len__(self) -> int:
     return self.identity.num_examples
 
-  def __getitem__(self, example: int) -> CachedAnswer:
+  def __getitem__(self, example: int) -> Any:
     """InputError if the shard's bytes changed or the record is another example's."""
     if not 0 <= example < len(self):
       raise IndexError(f"example {example} of a cache of {len(self)}")
@@ -77,7 +83,7 @@ class CacheReader:
     if record[: HEADER.size] != header(self.identity, example, key):
       raise self._broken(index, f"it holds no record of example {example}")
     try:
-      return token_records.decode_answer(record[HEADER.size :], self._form)
+      return self.identity.decode(record[HEADER.size :])
     except ValueError as error:
       raise self._broken(index, f"the record of example {example}: {error}") from None
 
@@ -104,18 +110,32 @@ class CacheReader:
     require_same(self._folder, dataclasses.asdict(self.identity), expected)
 
   def __reduce__(self):
-    return CacheReader, (self._folder, self._expected)
+    return CacheReader, (self._folder, self._expected, self._schema)
+
+
+def _identity(
+  folder: pathlib.Path, schema: type[CacheIdentity], fields: Mapping[str, Any]
+) -> CacheIdentity:
+  known = {field.name for field in dataclasses.fields(schema)}
+  if fields.keys() != known:
+    raise InputError(
+      f"{folder}: holds the answers of another task (its fields: {', '.join(fields)}); name a cache"
+      " of this one"
+    )
+  return schema(**fields)
 
 
 def verify(
-  folder: str | os.PathLike[str], on_progress: Callable[[int, int], None] = lambda done, total: None
+  folder: str | os.PathLike[str],
+  on_progress: Callable[[int, int], None] = lambda done, total: None,
+  schema: type[CacheIdentity] = ScoreIdentity,
 ) -> None:
   """Reads a whole cache back and compares every size, digest and record.
 
   Raises:
     InputError: naming the shard that is missing, cut, changed or misplaced.
   """
-  reader = CacheReader(folder, {})
+  reader = CacheReader(folder, {}, schema)
   for example in range(len(reader)):
     reader[example]
     on_progress(example + 1, len(reader))

@@ -7,9 +7,10 @@ A cache is a folder:
   shard-00001-of-00002.arrayrecord
   MANIFEST.json                     written last: identity, and size and digest of every shard
 
-A record is 16 bytes of header (little endian) and the answer as `token_records` codes it:
+A record is 16 bytes of header (little endian) and the answer as the task codes it, those of scores
+by `token_records`:
 
-  u8 record version | u8 kind (1 score, 2 topk, 3 sampled) | u16 N * C | u32 example | 8 bytes key
+  u8 record version | u8 kind | u16 size | u32 example | 8 bytes key
 
 The key is `example_key` of the digest of all examples, so a record that was moved to another place,
 or made for other data, gives itself away. Shards appear whole, by renaming; a folder without
@@ -25,15 +26,15 @@ import os
 import pathlib
 import struct
 from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 
 from vsumjax.data.record_files import decode_versioned
-from vsumjax.data.teacher_cache import token_records
-from vsumjax.data.teacher_cache.token_records import AnswerForm
 from vsumjax.types import InputError
 
 SCHEMA_VERSION = 2
 _RECORD_VERSION = 2
-_RECORD_KINDS = {"": 1, token_records.TOPK: 2, token_records.SAMPLED: 3}  # by `text_kind`
 HEADER = struct.Struct("<BBHI8s")
 IDENTITY_FILE = "identity.json"
 MANIFEST_FILE = "MANIFEST.json"
@@ -46,54 +47,46 @@ REMAKE = "delete the shard and MANIFEST.json, and let the teacher write it again
 
 @dataclasses.dataclass(frozen=True)
 class CacheIdentity:
-  """Whose answers a cache holds, and to what.
+  """Whose answers a cache holds, to what, and how they are coded: the schema is the task's.
+
+  A task extends it by fields of its own, all of JSON's types, and says how an answer is coded.
 
   Attributes:
     teacher_digest: of the teacher's parameters.
-    tokenizer_digest: `Tokenizer.digest`.
-    prompt_digest: `prompt.prompt_digest`.
-    examples_digest: `WindowSource.examples_digest`.
+    examples_digest: of the source, over all that a teacher sees of its examples.
     num_examples: records in the cache.
-    window: N, segments an example.
-    num_classes: C, logits a segment.
-    text_kind: of the records of tokens, `topk` or `sampled`; "" in a cache without text.
-    text_source: `teacher_digest` of the teacher that wrote the texts.
-    text_tokens: Y, the most tokens of a text.
-    text_entries: J, likeliest tokens or draws for each token of a text.
-    text_temperature: T, of the distributions that entries, logsumexp and entropy are of.
-    vocab_size: V, of the logits that these were made of.
   """
 
   teacher_digest: str
-  tokenizer_digest: str
-  prompt_digest: str
   examples_digest: str
   num_examples: int
-  window: int
-  num_classes: int
-  text_kind: str = ""
-  text_source: str = ""
-  text_tokens: int = 0
-  text_entries: int = 0
-  text_temperature: float = 1.0
-  vocab_size: int = 0
-
-  def __post_init__(self):
-    if self.text_kind not in _RECORD_KINDS:
-      raise ValueError(f"text_kind {self.text_kind!r} is none of {', '.join(_RECORD_KINDS)}")
-    if self.text_kind and not (
-      0 < self.text_tokens <= token_records.MAX_TOKENS
-      and 0 < self.vocab_size <= token_records.MAX_VOCAB_SIZE
-      and self.text_entries > 0
-      and self.text_temperature > 0
-    ):
-      raise ValueError(f"a text needs tokens, entries, a temperature and a vocabulary: {self}")
 
   @property
-  def form(self) -> AnswerForm:
-    """What its records have in common."""
-    shape = (self.window, self.num_classes)
-    return AnswerForm(shape, self.text_kind, self.text_tokens, self.text_entries, self.vocab_size)
+  def kind(self) -> int:
+    """Of the records, 0 .. 255: told in each of them, as is `size`."""
+    raise NotImplementedError
+
+  @property
+  def size(self) -> int:
+    """A number that records of other shapes differ in, 0 .. 65,535."""
+    raise NotImplementedError
+
+  @property
+  def group_size(self) -> int:
+    """Records of a chunk, which is read as a whole."""
+    raise NotImplementedError
+
+  def encode(self, answer: Any) -> bytes:
+    """Raises ValueError for an answer of another shape or with a value that is not finite."""
+    raise NotImplementedError
+
+  def compared(self, answer: Any) -> Mapping[str, np.ndarray]:
+    """What of an answer a teacher that is asked again gives within a tolerance, by name."""
+    raise NotImplementedError
+
+  def decode(self, content: bytes) -> Any:
+    """What `encode` was given; ValueError for bytes that it did not write."""
+    raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,8 +116,7 @@ def cut_shards(num_examples: int, shard_size: int) -> list[Shard]:
 
 
 def header(identity: CacheIdentity, example: int, key: bytes) -> bytes:
-  size = identity.window * identity.num_classes
-  return HEADER.pack(_RECORD_VERSION, _RECORD_KINDS[identity.text_kind], size, example, key)
+  return HEADER.pack(_RECORD_VERSION, identity.kind, identity.size, example, key)
 
 
 def require_same(

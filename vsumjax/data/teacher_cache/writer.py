@@ -8,11 +8,11 @@ import json
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from array_record.python import array_record_module
 
 from vsumjax.data.record_files import RecordFile, shard_name
-from vsumjax.data.teacher_cache import token_records
 from vsumjax.data.teacher_cache.schema import (
   IDENTITY_FILE,
   MANIFEST_FILE,
@@ -28,14 +28,10 @@ from vsumjax.data.teacher_cache.schema import (
   load_json,
   require_same,
 )
-from vsumjax.data.teacher_cache.token_records import CachedAnswer
 from vsumjax.host import files
 from vsumjax.types import InputError
 
-# Records of a chunk, which is read as a whole: 16 score records are a few hundred bytes; of texts,
-# which are a hundred times as long, four are read in a quarter of the time of 16.
 _WRITER_OPTIONS = "group_size:{},uncompressed,max_parallelism:1"
-_GROUP_SIZE, _TEXT_GROUP_SIZE = 16, 4
 
 
 class CacheWriter:
@@ -64,9 +60,7 @@ class CacheWriter:
     mine = self._shards[process_index::process_count]
     return [shard for shard in mine if not self._path(shard).exists()]
 
-  def write_shard(
-    self, shard: Shard, keys: Sequence[bytes], answers: Sequence[CachedAnswer]
-  ) -> None:
+  def write_shard(self, shard: Shard, keys: Sequence[bytes], answers: Sequence[Any]) -> None:
     """Writes one shard; it appears under its name only when all of it is on disk.
 
     Args:
@@ -79,16 +73,16 @@ class CacheWriter:
       OSError: the disk is full or failing; the shard is then still pending.
     """
     self._check(shard, keys, answers)
-    options = _WRITER_OPTIONS.format(_TEXT_GROUP_SIZE if self._identity.text_kind else _GROUP_SIZE)
+    options = _WRITER_OPTIONS.format(self._identity.group_size)
     with _writing(self._path(shard)) as temporary:
       writer = array_record_module.ArrayRecordWriter(str(temporary), options)
       for example, key, answer in zip(range(shard.start, shard.stop), keys, answers, strict=True):
         writer.write(self._record(example, key, answer))
       writer.close()
 
-  def _record(self, example: int, key: bytes, answer: CachedAnswer) -> bytes:
+  def _record(self, example: int, key: bytes, answer: Any) -> bytes:
     try:
-      content = token_records.encode_answer(answer, self._identity.form)
+      content = self._identity.encode(answer)
     except ValueError as error:
       raise ValueError(f"example {example}: {error}") from None
     return header(self._identity, example, key) + content
@@ -96,7 +90,7 @@ class CacheWriter:
   def _path(self, shard: Shard) -> pathlib.Path:
     return self.folder / shard_name(shard.index, len(self._shards))
 
-  def _check(self, shard: Shard, keys: Sequence[bytes], answers: Sequence[CachedAnswer]) -> None:
+  def _check(self, shard: Shard, keys: Sequence[bytes], answers: Sequence[Any]) -> None:
     digest = self._identity.examples_digest
     if list(keys) != [example_key(digest, i) for i in range(shard.start, shard.stop)]:
       raise ValueError(f"the rows are not examples {shard.start} to {shard.stop - 1} in order")

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 
 from vsumjax.data.teacher_cache import token_records
-from vsumjax.data.teacher_cache.schema import CacheIdentity
+from vsumjax.data.teacher_cache.score_records import ScoreIdentity
 from vsumjax.ops import schedules, vocab_losses
 from vsumjax.ops.losses import Pair
 from vsumjax.ops.schedules import Schedule
@@ -60,7 +60,7 @@ class TextObjective:
 
 
 def build_text_objective(
-  config: ObjectiveConfig, caches: Sequence[CacheIdentity], *, cap: float, vocab_size: int
+  config: ObjectiveConfig, caches: Sequence[ScoreIdentity], *, cap: float, vocab_size: int
 ) -> TextObjective | None:
   """The text terms of a config; None if it asks for none.
 
@@ -88,7 +88,7 @@ def build_text_objective(
 
 
 def _require_fit(
-  key: str, teacher: TeacherConfig, cache: CacheIdentity | None, vocab_size: int
+  key: str, teacher: TeacherConfig, cache: ScoreIdentity | None, vocab_size: int
 ) -> None:
   if cache is None:
     raise InputError(f"{key}.text_weight: a teacher without a cache has no texts; {_WRITE_TEXTS}")
