@@ -129,7 +129,7 @@ def _in_two_files(files: Sequence[ScoreFile]) -> str:
 
 def _hint(files: Sequence[ScoreFile], split: Split | None) -> str:
   if split is None:
-    return ""
+    return "; if they are of folds that overlap, the split must be given too (--splits)"
   return (
     f"; of folds that overlap, give one file for each fold, in their order:"
     f" there are {len(split.folds)} folds and {len(files)} files"

@@ -83,12 +83,12 @@ def _title(
   from vsumjax.evaluation.score_sets import tested_videos
 
   number = len({v.id for _, of_set in tested_videos(videos, split, args.fold) for v in of_set})
-  where = "all videos"
+  where = f"all {number} videos"
   if split is not None:
     folds = f"{len(split.folds)} folds" if args.fold is None else f"fold {args.fold}"
-    where = f"{folds} of {args.split_name or args.splits}"
+    where = f"{folds} of {args.split_name or args.splits}, {number} videos"
   what = files[0].name if len(files) == 1 else f"{len(files)} files of scores"
-  return f"{what} on {Path(args.benchmark).stem}: {where}, {number}"
+  return f"{what} on {Path(args.benchmark).stem}: {where}"
 
 
 def _cross_validate(args: argparse.Namespace) -> None:
