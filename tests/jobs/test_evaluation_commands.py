@@ -47,7 +47,7 @@ def results(folder):
     ("retrieval similarities.npy --out out", "--similarities=similarities.npy --out out"),
     (
       "answers answers.json --references questions.json --answer-form vqa --out out",
-      "--references questions.json --answer-form vqa --answ answers.json --out out",
+      "--references questions.json --answer-form vqa --answers answers.json --out out",
     ),
   ],
 )
