@@ -1,6 +1,6 @@
 """A model without eyes: title, captions and the place of a segment in its video -> importance.
 
-  launch/evaluate.py --cross-validate --config configs/tvsum_text.py:corpus=runs/tvsum_text/corpus
+  launch/evaluate.py folds --config configs/tvsum_text.py:corpus=runs/tvsum_text/corpus
 
 See docs/tvsum_text.md for the corpus, and for what the options were worth. They are:
   corpus          folder of the tokenizer and of a manifest, which cross-validation replaces

@@ -1,10 +1,10 @@
-"""Measures a model, a file of scores, folds of a benchmark, captions, retrieval or answers.
+"""Measures a model, scores, folds of a benchmark, captions, retrieval or answers.
 
-python launch/evaluate.py --checkpoint runs/demo/student --out runs/demo/evaluation
-python launch/evaluate.py --scores FILE --benchmark tvsum --protocol all
-python launch/evaluate.py --cross-validate --config CONFIG --manifest FILE --benchmark tvsum \
+python launch/evaluate.py model runs/demo/student --out runs/demo/evaluation
+python launch/evaluate.py scores FILE --benchmark tvsum --protocol all
+python launch/evaluate.py folds --config CONFIG --manifest FILE --benchmark tvsum \
     --out DIR
-python launch/evaluate.py --captions FILE --references FILE
+python launch/evaluate.py captions FILE --references FILE
 """
 
 import sys

@@ -71,6 +71,7 @@ def test_a_job_that_ends_gives_zero(capfd):
     (["train", "--config", "x.py", "--workdir", "w", "--config.train.seed"], "--config.KEY=VALUE"),
     (["evaluate", "--checkpoint", "c", "--out", "o", "--config.a=1"], "go with --config"),
     (["evaluate", "--checkpoint", "c", "--out", "o", "--without", "smell"], "'smell'"),
+    (["evaluate"], "scores     anybody's scores of a benchmark"),
     (["summarize", "v", "--checkpoint", "c", "--out", "o", "--share", "much"], "'much'"),
     (["train", "--config", "x.py", "--workdir", "w", "--sed", "3"], "--sed"),
     (["benchmark", "breakfast"], "'breakfast'"),

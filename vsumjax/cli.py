@@ -25,7 +25,11 @@ def main(argv: Sequence[str] | None = None) -> int:
   0, 2 for bad input, 130 when interrupted from the keyboard, 143 when ended by SIGTERM.
   """
   argv = sys.argv[1:] if argv is None else argv
-  args = _parse(argv)
+  try:
+    args = _parse(argv)
+  except InputError as error:
+    print(f"vsumjax {argv[0]}: {error}", file=sys.stderr)
+    return 2
   return report(args.command, lambda: args.run(args), verbose=args.verbose)
 
 
@@ -70,7 +74,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     command.add_argument("--verbose", action="store_true", help="show logs and tracebacks")
   # Commands with a config take overrides, --config.train.seed=3: argparse can't declare them.
   overrides = [arg for arg in argv if arg.startswith(_CONFIG_PREFIX)]
-  args = parser.parse_args([arg for arg in argv if arg not in overrides])
+  words = [arg for arg in argv if arg not in overrides]
+  if words[:1] == ["evaluate"]:
+    words[1:] = evaluation_commands.in_subcommands(words[1:])
+  args = parser.parse_args(words)
   args.overrides = {}
   for override in overrides:
     key, equals, value = override.removeprefix(_CONFIG_PREFIX).partition("=")

@@ -100,7 +100,7 @@ def test_one_annotator_has_no_ceiling_and_the_file_is_still_json(trained, corpus
 
 
 def test_the_command_prints_a_table(trained, run_cli, tmp_path):
-  status, out, err = run_cli("evaluate", "--checkpoint", trained, "--out", tmp_path / "out")
+  status, out, err = run_cli("evaluate", "model", trained, "--out", tmp_path / "out")
   assert status == 0
   assert "2 videos of split test" in out
   assert "exit after layer 3" in out

@@ -1,4 +1,4 @@
-"""`vsumjax evaluate --scores`: anybody's scores under every protocol."""
+"""`vsumjax evaluate scores`: anybody's scores under every protocol."""
 
 import dataclasses
 import json
@@ -48,7 +48,7 @@ def edit(folder, change):
 
 def evaluate(folder, *more):
   scores, bench = str(folder / "scores.json"), str(folder / "bench.h5")
-  return cli.main(["evaluate", "--scores", scores, "--benchmark", bench, *more])
+  return cli.main(["evaluate", "scores", scores, "--benchmark", bench, *more])
 
 
 def test_all_protocols_side_by_side(folder, capsys):
@@ -78,7 +78,7 @@ def test_all_protocols_side_by_side(folder, capsys):
 
 def test_the_rows_are_those_of_the_library(folder):
   videos = load_benchmark(folder / "bench.h5")
-  report = rescore(folder / "scores.json", videos, None, protocol="keyshot-f1,tvsum-rank")
+  report = rescore([folder / "scores.json"], videos, None, protocol="keyshot-f1,tvsum-rank")
   assert [part.protocol.name for part in report.parts] == ["keyshot-f1", "tvsum-rank"]
   for part in report.parts:
     assert (
@@ -97,8 +97,8 @@ def test_the_files_own_summary_is_measured_apart(folder):
       group["score"], group["fm"] = scores, 0.5
       group["machine_summary"] = np.zeros(NUM_FRAMES[video_id])
   videos = load_benchmark(folder / "bench.h5")
-  own = rescore(folder / "own.h5", videos, None, protocol="keyshot-f1")
-  plain = rescore(folder / "scores.json", videos, None, protocol="keyshot-f1")
+  own = rescore([folder / "own.h5"], videos, None, protocol="keyshot-f1")
+  plain = rescore([folder / "scores.json"], videos, None, protocol="keyshot-f1")
   assert own.parts[0].result.by_video == plain.parts[0].result.by_video
   assert any("machine_summary" in note and " 0.0 " in note for note in own.notes)
   assert any("states an F1 of 3 videos, 0.5 on average" in note for note in own.notes)
@@ -107,7 +107,7 @@ def test_the_files_own_summary_is_measured_apart(folder):
 def test_scores_below_0_are_told(folder):
   edit(folder, lambda scores: scores.update(video_2=[-1.0] * 64))
   videos = load_benchmark(folder / "bench.h5")
-  report = rescore(folder / "scores.json", videos, None, protocol="keyshot-f1")
+  report = rescore([folder / "scores.json"], videos, None, protocol="keyshot-f1")
   assert report.notes[0].startswith("1 videos, as video_2, have scores below 0")
   assert report.parts[0].result.by_video["F1 mean"]["video_2"] == 0.0
 
@@ -174,7 +174,7 @@ def test_bad_scores_name_the_video(folder, capsys, change, message):
   [
     (["--protocol", "f1"], "there is no protocol 'f1'; there are all, tvsum-rank"),
     (["--segments", "kts"], "no video has the segments 'kts'"),
-    (["--fold", "0"], "--fold and --splits go together"),
+    (["--fold", "0"], "--fold needs --splits"),
   ],
 )
 def test_bad_flags(folder, capsys, more, message):

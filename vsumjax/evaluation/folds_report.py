@@ -16,6 +16,7 @@ from vsumjax.evaluation.folds import CrossValidation, Interval
 from vsumjax.evaluation.predictions import Prediction
 from vsumjax.evaluation.protocols import Protocol, Result
 from vsumjax.evaluation.report import Part, Report, show
+from vsumjax.evaluation.splits import Split
 
 STUDENT = "student"
 Tests = Sequence[tuple[int, Mapping[str, Prediction]]]  # seed and predictions of each training
@@ -46,9 +47,9 @@ def make_report(
   return Report(
     title=_title(result),
     videos=videos,
-    predictions={video.id: _mean_prediction(video.id, tests) for video in videos},
+    predictions={video.id: mean_prediction(video.id, tests) for video in videos},
     parts=tuple(
-      Part(protocol, _mean_result([(seed, each[i]) for seed, each in measured]), context_rows)
+      Part(protocol, mean_result([(seed, each[i]) for seed, each in measured]), context_rows)
       for i, (protocol, context_rows) in enumerate(rows)
     ),
     notes=_notes(result),
@@ -62,15 +63,18 @@ def _of_ids(
   return [video for video in videos if video.id in predictions]
 
 
-def _mean_prediction(video_id: str, tests: Tests) -> Prediction:
+def mean_prediction(video_id: str, tests: Tests) -> Prediction:
+  """Of one video, over the tests that have it. A single one is as it is."""
   found = [predictions[video_id] for _, predictions in tests if video_id in predictions]
+  if len(found) == 1:
+    return found[0]
   return Prediction(
     np.mean([each.score_P for each in found], axis=0),
     np.mean([each.score_F for each in found], axis=0),
   )
 
 
-def _mean_result(results: Sequence[tuple[int, Result]]) -> Result:
+def mean_result(results: Sequence[tuple[int, Result]]) -> Result:
   """Of a video the mean over its tests; the interval is that of the means of each seed."""
   by_seed: dict[int, list[Result]] = {}
   for seed, result in results:
@@ -100,14 +104,15 @@ def _notes(result: CrossValidation) -> tuple[str, ...]:
     "± of the student: 95 % interval over seeds; it says nothing of other videos.",
     f"More than the centre prior, with the 95 % interval over videos: {gains}"
     f" ({result.protocol.name}).",
-    *_overlap(result),
+    *overlap_notes(result.split),
   )
 
 
-def _overlap(result: CrossValidation) -> tuple[str, ...]:
-  if result.split.is_partition:
+def overlap_notes(split: Split) -> tuple[str, ...]:
+  """What a reader of means over folds has to know, if the folds do not test every video once."""
+  if split.is_partition:
     return ()
-  overlap = result.split.overlap
+  overlap = split.overlap
   return (
     f"The folds overlap: {overlap.tested_again} videos are tested by several of them and"
     f" {overlap.never_tested} by none.",
@@ -116,7 +121,7 @@ def _overlap(result: CrossValidation) -> tuple[str, ...]:
 
 def print_table(result: CrossValidation) -> None:
   """The student beside the context, and what it gains on the centre prior, on standard output."""
-  title = "\n".join([f"{result.protocol.name}, {_title(result)}", *_overlap(result)])
+  title = "\n".join([f"{result.protocol.name}, {_title(result)}", *overlap_notes(result.split)])
   table = rich.table.Table(
     title=title, box=rich.box.SIMPLE_HEAD, title_justify="left", caption_justify="left"
   )

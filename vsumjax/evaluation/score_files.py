@@ -7,7 +7,7 @@ import json
 import os
 import pathlib
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import h5py
@@ -23,6 +23,21 @@ from vsumjax.host.files import replacing, write_atomically
 from vsumjax.types import InputError
 
 Array = np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ScoreFile:
+  """What a file of scores has.
+
+  Attributes:
+    path: of the file.
+    names: {id: what the file calls the video} of all its videos.
+    predictions: by video id, of those that were wanted.
+  """
+
+  path: pathlib.Path
+  names: Mapping[str, str]
+  predictions: Mapping[str, Prediction]
 
 
 def load_scores(
@@ -53,8 +68,21 @@ def load_scores(
       numbers. The message names the file, the video and the place.
   """
   path = pathlib.Path(path)
-  names = VideoNames((*videos, *known))
-  wanted = {video.id for video in videos}
+  file = read_scores(path, VideoNames((*videos, *known)), {video.id for video in videos})
+  return require_all(f"{path}: has", videos, file.predictions)
+
+
+def read_scores(path: pathlib.Path, names: VideoNames, wanted: Container[str]) -> ScoreFile:
+  """What one file has; `load_scores` tells the forms.
+
+  Args:
+    path: the file or folder.
+    names: of all videos that the file may have.
+    wanted: ids of those whose scores are read; those of others are passed over.
+
+  Raises:
+    InputError: as `load_scores`, but not if a video is missing.
+  """
   predictions, seen = {}, {}
   for entry in score_readers.read_entries(path):
     try:
@@ -70,10 +98,23 @@ def load_scores(
       raise InputError(f"{path}: {error}") from None
   if not seen:
     raise InputError(f"{path}: holds no scores")
+  return ScoreFile(path, seen, predictions)
+
+
+def require_all(
+  where: str, videos: Sequence[AnnotatedVideo], predictions: Mapping[str, Prediction]
+) -> dict[str, Prediction]:
+  """The predictions of all of `videos`, in their order. Raises InputError if one is missing.
+
+  Args:
+    where: what the message begins with, as "a.json: has".
+    videos: to have scores of.
+    predictions: by video id, perhaps of more videos.
+  """
   missing = [video.id for video in videos if video.id not in predictions]
   if missing:
     more = f" and of {len(missing) - 1:,} more" if len(missing) > 1 else ""
-    raise InputError(f"{path}: has no scores of {missing[0]}{more}")
+    raise InputError(f"{where} no scores of {missing[0]}{more}")
   return {video.id: predictions[video.id] for video in videos}
 
 

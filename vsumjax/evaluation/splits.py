@@ -167,6 +167,20 @@ def load_splits(
   return Split(name or path.stem, tuple(folds))
 
 
+def load_split_of_files(
+  paths: Sequence[str | os.PathLike[str]], name: str = "", *, videos: Sequence[AnnotatedVideo]
+) -> Split:
+  """A split out of one file, or of several that hold a fold each; see `load_splits`.
+
+  Folds are in the order of the files.
+  """
+  splits = [load_splits(path, name, videos=videos) for path in paths]
+  if len(splits) == 1:
+    return splits[0]
+  folds = tuple(fold for split in splits for fold in split.folds)
+  return Split(name or f"{splits[0].name} to {splits[-1].name}", folds)
+
+
 def _categories(videos: Iterable[AnnotatedVideo]) -> dict[str, str]:
   return {video.id: video.category for video in videos}
 

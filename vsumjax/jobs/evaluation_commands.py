@@ -1,4 +1,7 @@
-"""The command line of `evaluate`. What it needs is imported when it runs."""
+"""The command line of `evaluate`, a subcommand for each thing that is measured.
+
+What a subcommand needs is imported when it runs.
+"""
 
 from __future__ import annotations
 
@@ -7,148 +10,39 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vsumjax.jobs.subcommands import Option, Subcommand, add_subcommands, spell_out
 from vsumjax.types import InputError
 
 if TYPE_CHECKING:
   from vsumjax.evaluation.benchmark import AnnotatedVideo
+  from vsumjax.evaluation.splits import Split
 
 _INPUTS = ("frames", "sound", "text")
 
 
 def add_evaluate(commands) -> argparse.ArgumentParser:
-  """The `evaluate` command: what is given says what is measured."""
+  """The `evaluate` command."""
   parser = commands.add_parser(
-    "evaluate", help="measure a model, a file of scores, folds, captions, retrieval or answers"
+    "evaluate",
+    help="measure a model, scores, folds, captions, retrieval or answers",
+    description="Measures a trained model, or results that lie in files.",
   )
-  what = parser.add_mutually_exclusive_group(required=True)
-  what.add_argument("--checkpoint", type=Path, metavar="DIR", help="a model, by its workdir")
-  what.add_argument("--scores", type=Path, metavar="FILE", help="anybody's scores of a benchmark")
-  what.add_argument(
-    "--cross-validate", action="store_true", help="train and test the folds of a benchmark"
-  )
-  what.add_argument("--captions", type=Path, metavar="FILE", help="one caption a video")
-  what.add_argument("--similarities", type=Path, metavar="FILE", help="of texts and videos")
-  what.add_argument("--answers", type=Path, metavar="FILE", help="one answer a question")
-  parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the results")
-  _add_of_checkpoint(parser.add_argument_group("with --checkpoint"))
-  _add_of_benchmark(parser.add_argument_group("with --scores or --cross-validate"))
-  _add_of_training(parser.add_argument_group("with --cross-validate"))
-  _add_of_language(parser.add_argument_group("with --captions, --similarities or --answers"))
-  parser.set_defaults(run=_evaluate)
+  add_subcommands(parser, _SUBCOMMANDS)
   return parser
 
 
-def _add_of_checkpoint(group) -> None:
-  group.add_argument(
-    "--manifest",
-    default="",
-    help="default: the one it was trained on; with --cross-validate: of the videos to train on",
-  )
-  group.add_argument("--split", default="", help="default: the config's test split")
-  group.add_argument(
-    "--without",
-    action="append",
-    default=[],
-    choices=_INPUTS,
-    help="take an input away, as if the file had none; may be given again",
-  )
+def in_subcommands(words: Sequence[str]) -> list[str]:
+  """The words behind `evaluate`, with the subcommand first where an option stood for it.
+
+      --scores a.json --benchmark b.h5      becomes      scores a.json --benchmark b.h5
+
+  Raises:
+    InputError: no such subcommand, or an option that the subcommand does not have.
+  """
+  return spell_out("evaluate", words, _SUBCOMMANDS)
 
 
-def _add_of_benchmark(group) -> None:
-  group.add_argument("--benchmark", default="", help="tvsum or summe as built, or an HDF5 file")
-  group.add_argument(
-    "--protocol", default="all", metavar="NAMES", help="between commas; default: all that apply"
-  )
-  group.add_argument(
-    "--segments", metavar="KEY", help="of the HDF5 file (change_points), or kts:KEY"
-  )
-  group.add_argument("--annotations", type=Path, metavar="FILE", help="for what --benchmark lacks")
-  group.add_argument(
-    "--data-dir", type=Path, default=Path("data"), help="of built data sets (data)"
-  )
-  group.add_argument("--splits", type=Path, metavar="FILE", help="published folds")
-  group.add_argument("--split-name", default="", metavar="NAME", help="of them, as tvsum/csta")
-  group.add_argument("--fold", type=int, metavar="N", help="only its test videos, from 0 on")
-
-
-def _add_of_training(group) -> None:
-  group.add_argument("--config", default="", help="of the trainings; --config.KEY=VALUE goes too")
-  group.add_argument("--num-folds", type=int, default=5, metavar="N", help="without --splits (5)")
-  group.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="(0 1 2)")
-  group.add_argument(
-    "--validation-share",
-    type=float,
-    default=0.2,
-    metavar="X",
-    help="of the training videos, which the selection rule looks at (0.2)",
-  )
-
-
-def _add_of_language(group) -> None:
-  group.add_argument(
-    "--references", type=Path, metavar="FILE", help="captions or answers that are right"
-  )
-  group.add_argument("--meteor", type=Path, metavar="DIR", help="METEOR's own files, for all of it")
-  group.add_argument(
-    "--captions-per-video", type=int, metavar="N", help="if the file of similarities does not say"
-  )
-  group.add_argument("--wordnet", type=Path, metavar="DIR", help="WordNet's files, for WUPS")
-  group.add_argument(
-    "--rarity-from", type=Path, metavar="FILE", help="references for CIDEr-D's document frequencies"
-  )
-  group.add_argument(
-    "--answer-form", choices=("plain", "vqa"), default="plain", help="how answers compare (plain)"
-  )
-  group.add_argument(
-    "--wups-form", choices=("items", "words"), default="items", help="convention (items)"
-  )
-
-
-def _evaluate(args: argparse.Namespace) -> None:
-  if args.scores:
-    _rescore(args)
-  elif args.checkpoint:
-    _evaluate_checkpoint(args)
-  elif args.cross_validate:
-    _cross_validate(args)
-  else:
-    _evaluate_language(args)
-
-
-def _evaluate_language(args: argparse.Namespace) -> None:
-  from vsumjax.jobs import evaluate_language
-
-  if args.similarities:
-    evaluate_language.evaluate_retrieval(
-      args.similarities,
-      args.out,
-      captions_per_video=args.captions_per_video,
-    )
-    return
-  if args.references is None:
-    raise InputError("--captions and --answers need --references")
-  if args.captions:
-    evaluate_language.evaluate_captions(
-      args.captions,
-      args.references,
-      args.out,
-      meteor_resources=args.meteor,
-      rarity_from=args.rarity_from,
-    )
-  else:
-    evaluate_language.evaluate_answers(
-      args.answers,
-      args.references,
-      args.out,
-      wordnet=args.wordnet,
-      form=args.answer_form,
-      wups_form=args.wups_form,
-    )
-
-
-def _evaluate_checkpoint(args: argparse.Namespace) -> None:
-  if args.out is None:
-    raise InputError("--checkpoint needs --out")
+def _evaluate_model(args: argparse.Namespace) -> None:
   from vsumjax.jobs.evaluate import evaluate
 
   evaluate(
@@ -160,22 +54,52 @@ def _evaluate_checkpoint(args: argparse.Namespace) -> None:
   )
 
 
+def _rescore(args: argparse.Namespace) -> None:
+  if args.fold is not None and args.splits is None:
+    raise InputError("--fold needs --splits, the file that the fold is in")
+  from vsumjax.evaluation.score_sets import find_files
+  from vsumjax.jobs.rescore import rescore
+
+  files = find_files(args.scores)
+  videos = _open_benchmark(args)
+  split = _open_split(args, videos) if args.splits else None
+  rescore(
+    files,
+    videos,
+    args.out,
+    split=split,
+    fold=args.fold,
+    protocol=args.protocol,
+    title=_title(args, files, videos, split),
+  )
+
+
+def _title(
+  args: argparse.Namespace,
+  files: Sequence[Path],
+  videos: Sequence[AnnotatedVideo],
+  split: Split | None,
+) -> str:
+  from vsumjax.evaluation.score_sets import tested_videos
+
+  number = len({v.id for _, of_set in tested_videos(videos, split, args.fold) for v in of_set})
+  where = f"all {number} videos"
+  if split is not None:
+    folds = f"{len(split.folds)} folds" if args.fold is None else f"fold {args.fold}"
+    where = f"{folds} of {args.split_name or args.splits}, {number} videos"
+  what = files[0].name if len(files) == 1 else f"{len(files)} files of scores"
+  return f"{what} on {Path(args.benchmark).stem}: {where}"
+
+
 def _cross_validate(args: argparse.Namespace) -> None:
-  for flag in ("config", "manifest", "out"):
-    if not getattr(args, flag):
-      raise InputError(f"--cross-validate needs --{flag}")
-  from vsumjax.evaluation.splits import load_splits, true_folds
+  from vsumjax.evaluation.splits import true_folds
   from vsumjax.jobs.cross_validate import cross_validate
 
   videos = _open_benchmark(args)
-  split = (
-    load_splits(args.splits, args.split_name, videos=videos)
-    if args.splits
-    else true_folds(videos, args.num_folds)
-  )
+  split = _open_split(args, videos) if args.splits else true_folds(videos, args.num_folds)
   cross_validate(
     args.config,
-    Path(args.manifest),
+    args.manifest,
     videos,
     split,
     args.out,
@@ -185,25 +109,7 @@ def _cross_validate(args: argparse.Namespace) -> None:
   )
 
 
-def _rescore(args: argparse.Namespace) -> None:
-  from vsumjax.jobs.rescore import rescore
-
-  known = _open_benchmark(args)
-  videos = _of_fold(args, known)
-  where = f"fold {args.fold} of {args.split_name or args.splits}" if args.splits else "all videos"
-  rescore(
-    args.scores,
-    videos,
-    args.out,
-    known=known,
-    protocol=args.protocol,
-    title=f"{args.scores.name} on {Path(args.benchmark).stem}: {where}, {len(videos)}",
-  )
-
-
 def _open_benchmark(args: argparse.Namespace) -> tuple[AnnotatedVideo, ...]:
-  if not args.benchmark:
-    raise InputError("--benchmark is needed: tvsum, summe, or an HDF5 file")
   from vsumjax.experiment.annotations import open_benchmark
 
   return open_benchmark(
@@ -214,17 +120,211 @@ def _open_benchmark(args: argparse.Namespace) -> tuple[AnnotatedVideo, ...]:
   )
 
 
-def _of_fold(
-  args: argparse.Namespace, videos: Sequence[AnnotatedVideo]
-) -> Sequence[AnnotatedVideo]:
-  """The test videos of the fold that was asked for, in the benchmark's order."""
-  if (args.fold is None) != (args.splits is None):
-    raise InputError("--fold and --splits go together")
-  if args.fold is None:
-    return videos
-  from vsumjax.evaluation.splits import load_splits
+def _open_split(args: argparse.Namespace, videos: Sequence[AnnotatedVideo]) -> Split:
+  """The split of --splits, which has the fold of --fold if one is asked for."""
+  from vsumjax.evaluation.score_sets import find_files
+  from vsumjax.evaluation.splits import load_split_of_files
 
-  folds = load_splits(args.splits, args.split_name, videos=videos).folds
-  if not 0 <= args.fold < len(folds):
-    raise InputError(f"{args.splits}: has folds 0 to {len(folds) - 1}, not {args.fold}")
-  return [video for video in videos if video.id in folds[args.fold].test]
+  split = load_split_of_files(find_files([args.splits]), args.split_name, videos=videos)
+  fold = getattr(args, "fold", None)
+  if fold is not None and not 0 <= fold < len(split.folds):
+    raise InputError(f"{args.splits}: has folds 0 to {len(split.folds) - 1}, not {fold}")
+  return split
+
+
+def _evaluate_captions(args: argparse.Namespace) -> None:
+  from vsumjax.jobs.evaluate_language import evaluate_captions
+
+  evaluate_captions(
+    args.captions,
+    args.references,
+    args.out,
+    meteor_resources=args.meteor,
+    rarity_from=args.rarity_from,
+  )
+
+
+def _evaluate_retrieval(args: argparse.Namespace) -> None:
+  from vsumjax.jobs.evaluate_language import evaluate_retrieval
+
+  evaluate_retrieval(args.similarities, args.out, captions_per_video=args.captions_per_video)
+
+
+def _evaluate_answers(args: argparse.Namespace) -> None:
+  from vsumjax.jobs.evaluate_language import evaluate_answers
+
+  evaluate_answers(
+    args.answers,
+    args.references,
+    args.out,
+    wordnet=args.wordnet,
+    form=args.answer_form,
+    wups_form=args.wups_form,
+  )
+
+
+_OUT = Option("--out", type=Path, metavar="DIR", help="folder for the results")
+_NEEDED_OUT = Option(
+  "--out", required=True, type=Path, metavar="DIR", help="folder for the results"
+)
+_BENCHMARK = (
+  Option(
+    "--benchmark",
+    required=True,
+    metavar="NAME",
+    help="tvsum or summe, if built by build-dataset, or an HDF5 file",
+  ),
+  Option(
+    "--segments",
+    metavar="KEY",
+    help="segments in the HDF5 file (default: change_points), or kts:KEY to compute them",
+  ),
+  Option(
+    "--annotations",
+    type=Path,
+    metavar="FILE",
+    help="second file, for annotations that the HDF5 file lacks",
+  ),
+  Option(
+    "--data-dir",
+    type=Path,
+    default=Path("data"),
+    metavar="DIR",
+    help="folder of the built data sets (default: data)",
+  ),
+  Option("--splits", metavar="FILE", help="published folds; a glob if each has its own file"),
+  Option(
+    "--split-name",
+    default="",
+    metavar="NAME",
+    help="which split, if the file holds several: tvsum/csta",
+  ),
+)
+
+_MODEL = Subcommand(
+  "model",
+  "a trained model, every exit, on a split of a manifest",
+  given=Option("--checkpoint", type=Path, metavar="DIR", help="workdir of the model"),
+  options=(
+    _NEEDED_OUT,
+    Option("--manifest", default="", metavar="FILE", help="default: the one it was trained on"),
+    Option("--split", default="", metavar="NAME", help="default: the config's test split"),
+    Option(
+      "--without",
+      action="append",
+      default=[],
+      choices=_INPUTS,
+      help="withhold an input, as if the videos had none; repeat for several",
+    ),
+  ),
+  example="model runs/demo/student --out runs/demo/evaluation",
+  run=_evaluate_model,
+)
+
+_SCORES = Subcommand(
+  "scores",
+  "anybody's scores of a benchmark, under every published protocol",
+  given=Option(
+    "--scores", nargs="+", metavar="FILE", help="files of scores, or quoted globs; joined"
+  ),
+  options=(
+    _OUT,
+    *_BENCHMARK,
+    Option("--fold", type=int, metavar="N", help="only this fold of --splits, counted from 0"),
+    Option(
+      "--protocol",
+      default="all",
+      metavar="NAMES",
+      help="separated by commas (default: all that apply)",
+    ),
+  ),
+  example='scores "preds/*.json" --benchmark tvsum --splits splits.json --out runs/rescored',
+  run=_rescore,
+)
+
+_FOLDS = Subcommand(
+  "folds",
+  "a config: train and test it on the folds of a benchmark",
+  old="--cross-validate",
+  options=(
+    Option("--config", required=True, metavar="FILE", help="to train; takes --config.KEY=VALUE"),
+    Option("--manifest", required=True, type=Path, metavar="FILE", help="the benchmark's videos"),
+    _NEEDED_OUT,
+    *_BENCHMARK,
+    Option("--num-folds", type=int, default=5, metavar="N", help="without --splits (default: 5)"),
+    Option("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="(default: 0 1 2)"),
+    Option(
+      "--validation-share",
+      type=float,
+      default=0.2,
+      metavar="X",
+      help="share of the training videos held out for model selection (default: 0.2)",
+    ),
+  ),
+  example="folds --config configs/tvsum_text.py:corpus=runs/text/corpus"
+  " --manifest runs/text/corpus/manifest.jsonl --benchmark tvsum.h5 --out runs/text/folds",
+  run=_cross_validate,
+)
+
+_CAPTIONS = Subcommand(
+  "captions",
+  "one caption for each video: BLEU, METEOR, ROUGE-L, CIDEr-D",
+  given=Option("--captions", type=Path, metavar="FILE", help="the captions"),
+  options=(
+    Option("--references", required=True, type=Path, metavar="FILE", help="reference captions"),
+    _OUT,
+    Option("--meteor", type=Path, metavar="DIR", help="METEOR's word lists, for full METEOR"),
+    Option(
+      "--rarity-from",
+      type=Path,
+      metavar="FILE",
+      help="references for CIDEr-D's document frequencies (default: --references)",
+    ),
+  ),
+  example="captions captions.json --references references.json --out runs/captions",
+  run=_evaluate_captions,
+)
+
+_RETRIEVAL = Subcommand(
+  "retrieval",
+  "similarities of texts and videos: recall and ranks, both ways",
+  given=Option("--similarities", type=Path, metavar="FILE", help="the matrix, texts by videos"),
+  options=(
+    _OUT,
+    Option(
+      "--captions-per-video",
+      type=int,
+      metavar="N",
+      help="if the file does not say which video a text belongs to",
+    ),
+  ),
+  example="retrieval similarities.npy --out runs/retrieval",
+  run=_evaluate_retrieval,
+)
+
+_ANSWERS = Subcommand(
+  "answers",
+  "one answer to each question: accuracy and WUPS",
+  given=Option("--answers", type=Path, metavar="FILE", help="the answers"),
+  options=(
+    Option("--references", required=True, type=Path, metavar="FILE", help="correct answers"),
+    _OUT,
+    Option("--wordnet", type=Path, metavar="DIR", help="WordNet's database, for WUPS"),
+    Option(
+      "--answer-form",
+      choices=("plain", "vqa"),
+      default="plain",
+      help="how answers are compared (default: plain)",
+    ),
+    Option(
+      "--wups-form",
+      choices=("items", "words"),
+      default="items",
+      help="convention of WUPS (default: items)",
+    ),
+  ),
+  example="answers answers.json --references questions.json --out runs/answers",
+  run=_evaluate_answers,
+)
+
+_SUBCOMMANDS = (_MODEL, _SCORES, _FOLDS, _CAPTIONS, _RETRIEVAL, _ANSWERS)

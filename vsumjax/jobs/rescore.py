@@ -1,10 +1,10 @@
-"""Measure a file of scores, anybody's, under the published protocols."""
+"""Measure files of scores, anybody's, under the published protocols."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,12 @@ import rich.console
 
 from vsumjax.evaluation import context, protocols, report_page
 from vsumjax.evaluation.benchmark import AnnotatedVideo
-from vsumjax.evaluation.predictions import Prediction
+from vsumjax.evaluation.folds_report import mean_prediction, mean_result
 from vsumjax.evaluation.protocols import Protocol, Result
 from vsumjax.evaluation.report import Part, Report, as_json, make_table
-from vsumjax.evaluation.score_files import load_scores
+from vsumjax.evaluation.score_sets import ScoredSet, load_sets, tested_videos
+from vsumjax.evaluation.scored_folds import ScoredFolds
+from vsumjax.evaluation.splits import Split
 from vsumjax.host.files import write_atomically
 from vsumjax.host.progress import progress
 from vsumjax.types import InputError
@@ -25,42 +27,58 @@ _WIDEST = 400  # characters
 
 
 def rescore(
-  scores: Path,
+  scores: Sequence[Path],
   videos: Sequence[AnnotatedVideo],
   out: Path | None,
   *,
-  known: Sequence[AnnotatedVideo] = (),
+  split: Split | None = None,
+  fold: int | None = None,
   protocol: str = ALL,
   title: str = "",
 ) -> Report:
-  """Measures the scores of a file on videos; prints a table.
+  """Measures the scores of files on the videos of a benchmark; prints a table.
 
-  Writes out/evaluation.json and out/evaluation.html.
+  Writes out/evaluation.json and out/evaluation.html. Of a split, each fold's test videos are
+  measured: of a video that several folds test, the table has the mean, and means over the folds,
+  as papers have them, stand below it.
 
   Args:
-    scores: the file; see `score_files.load_scores`.
-    videos: to measure on; the file must have scores of all of them.
+    scores: the files; see `score_sets.load_sets`.
+    videos: of the benchmark; the files must have scores of all that are measured.
     out: folder; None writes nothing.
-    known: other videos of the benchmark, which the file may have scores of.
+    split: whose test videos are measured; None measures all videos.
+    fold: only this one of `split.folds`.
     protocol: names between commas, or "all" for those that the benchmark has what they need for.
     title: of the report.
 
   Raises:
-    InputError: a file that does not fit the videos, an unknown protocol, or one that a video lacks
-      a field for.
+    InputError: files that do not fit the videos, an unknown protocol, or one that a video lacks a
+      field for.
   """
-  chosen, skipped = choose_protocols(protocol, videos)
-  predictions = load_scores(scores, videos, known=known)
-  # A protocol makes the summary itself; the file's own may be of other segments or another length.
-  scored = {id: dataclasses.replace(p, summary_F=None) for id, p in predictions.items()}
+  ids = {v.id for _, of_set in tested_videos(videos, split, fold) for v in of_set}
+  tested = [video for video in videos if video.id in ids]
+  chosen, skipped = choose_protocols(protocol, tested)
+  sets = load_sets(scores, videos, split=split, fold=fold)
+  name = scores[0].stem if len(scores) == 1 else "scores"
+  results = [_measure(each, chosen, name) for each in sets]
+  with progress("measure random scores, priors and annotators") as update:
+    rows = context.context_of_all(tested, chosen, update=update)
+  of_folds = ScoredFolds(split, sets, results) if split and fold is None else None
+  predictions = [(0, each.predictions) for each in sets]
   report = Report(
-    title or f"{scores.name} on {len(videos)} videos",
-    videos,
-    predictions,
-    measure_all(videos, scored, chosen, scores.stem),
+    title or f"{scores[0].name} on {len(tested)} videos",
+    tested,
+    {video.id: mean_prediction(video.id, predictions) for video in tested},
+    tuple(
+      Part(each, mean_result([(0, of_set[i]) for of_set in results]), rows[i])
+      for i, each in enumerate(chosen)
+    ),
     skipped,
-    _notes(videos, predictions),
-    {"scores": scores.name},
+    (*_notes(sets), *(of_folds.notes if of_folds else ())),
+    {
+      "scores": scores[0].name if len(scores) == 1 else list(map(str, scores)),
+      **({"folds": of_folds.as_json()} if of_folds else {}),
+    },
   )
   show_report(report)
   if out is not None:
@@ -97,17 +115,10 @@ def choose_protocols(
   return tuple(chosen), skipped
 
 
-def measure_all(
-  videos: Sequence[AnnotatedVideo],
-  predictions: Mapping[str, Prediction],
-  chosen: Sequence[Protocol],
-  name: str,
-) -> tuple[Part, ...]:
-  """Results of a predictor of this name and the context rows, protocol after protocol."""
-  results = protocols.evaluate_all(videos, predictions, chosen, name)
-  with progress("measure random scores, priors and annotators") as update:
-    rows = context.context_of_all(videos, chosen, update=update)
-  return tuple(map(Part, chosen, results, rows))
+def _measure(each: ScoredSet, chosen: Sequence[Protocol], name: str) -> tuple[Result, ...]:
+  # A protocol makes the summary itself; the file's own may be of other segments or another length.
+  scored = {id: dataclasses.replace(p, summary_F=None) for id, p in each.predictions.items()}
+  return protocols.evaluate_all(each.videos, scored, chosen, name)
 
 
 def show_report(report: Report) -> None:
@@ -131,35 +142,34 @@ def save_report(report: Report, out: Path) -> None:
   report_page.save_report_page(out / "evaluation.html", report)
 
 
-def _notes(
-  videos: Sequence[AnnotatedVideo], predictions: Mapping[str, Prediction]
-) -> tuple[str, ...]:
+def _notes(sets: Sequence[ScoredSet]) -> tuple[str, ...]:
   notes = []
-  negative = [id for id, prediction in predictions.items() if (prediction.score_F < 0).any()]
+  predictions = [item for each in sets for item in each.predictions.items()]
+  negative = dict.fromkeys(id for id, p in predictions if (p.score_F < 0).any())
   if negative:
     notes.append(
-      f"{len(negative)} videos, as {negative[0]}, have scores below 0, which no knapsack takes:"
-      " summaries may be shorter than they could be."
+      f"{len(negative)} videos, as {next(iter(negative))}, have scores below 0, which no knapsack"
+      " takes: summaries may be shorter than they could be."
     )
-  notes += _own_summaries(videos, predictions)
-  stated = [p.fscore for p in predictions.values() if p.fscore is not None]
+  notes += _own_summaries(sets)
+  stated = [p.fscore for _, p in predictions if p.fscore is not None]
   if stated:
-    notes.append(
-      f"The file itself states an F1 of {len(stated)} videos, {np.mean(stated):.4g} on average."
-    )
+    files = {file for each in sets for file in each.files}
+    states = "The file itself states" if len(files) == 1 else "The files themselves state"
+    notes.append(f"{states} an F1 of {len(stated)} videos, {np.mean(stated):.4g} on average.")
   return tuple(notes)
 
 
-def _own_summaries(
-  videos: Sequence[AnnotatedVideo], predictions: Mapping[str, Prediction]
-) -> list[str]:
-  own = [p for p in predictions.values() if p.summary_F is not None]
+def _own_summaries(sets: Sequence[ScoredSet]) -> list[str]:
+  predictions = [p for each in sets for p in each.predictions.values()]
+  own = [p for p in predictions if p.summary_F is not None]
   protocol = protocols.BY_NAME["keyshot-f1"]
-  if not own or any(protocol.missing(video) for video in videos):
+  if not own or any(protocol.missing(video) for each in sets for video in each.videos):
     return []
   if len(own) < len(predictions):
     return [f"Summaries of their own have only {len(own)} videos; they were not measured."]
-  result: Result = protocols.evaluate(videos, predictions, protocol, "own")
+  results = [protocols.evaluate(each.videos, each.predictions, protocol, "own") for each in sets]
+  result = mean_result([(0, each) for each in results])
   mean, best = (100 * result.mean(m.name) for m in protocol.measures)
   return [
     f"The file's own summaries (machine_summary) have an F1 of {mean:.1f} as the mean over"
