@@ -1,8 +1,8 @@
 """SubRip, WebVTT and SBV: formats of cues that are times with lines of text below them.
 
-pysubs2 also reads SubRip and WebVTT, and is not used for them: it takes a number that begins a line
-of text for that of a cue, drops text whose times are broken without a word, knows no notes of
-WebVTT, and its errors name no line. SBV it does not know.
+pysubs2 also reads SubRip and WebVTT, and is not used for them: it loses the hours from a hundred on
+and a last line that is a number, takes cues that end before they start, leaves times and entities
+of WebVTT in the text, and notes and identifiers too. SBV it does not know.
 """
 
 from __future__ import annotations
