@@ -47,8 +47,8 @@ def shown(*texts, step_s=2.0):
     (("a", "a/b", "b/c", "c/d"), ("a", "b", "c", "d")),
     (("a/b/c", "b/c/d", "c/d/e"), ("a/b/c", "d", "e")),
     # A line that is said twice in a row.
-    (("a", "a/la", "la/la", "la/b"), ("a", "la", "b")),
-    # Not rolling: a refrain, an answer that repeats the question, the same line of one cue.
+    (("a", "a/la", "la/la", "la/b"), ("a", "la", "la", "b")),
+    # Not rolling: one line of a song twice, an answer that repeats, a line again and again.
     (("a/b", "b/c", "d/e", "f/g", "h/i"), ("a/b", "b/c", "d/e", "f/g", "h/i")),
     (("no", "no/yes"), ("no", "no/yes")),
     (("no", "no", "no"), ("no", "no", "no")),

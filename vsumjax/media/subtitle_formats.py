@@ -25,7 +25,7 @@ _VTT_TIMES = re.compile(
 )
 _SBV_TIMES = re.compile(rf"\s*([0-9]{{1,6}}):{CLOCK}\s*,\s*([0-9]{{1,6}}):{CLOCK}\s*")
 # Lines that are meant as times and may be wrong.
-_SRT_MEANT = re.compile(r"\s*[0-9][0-9:,.]*\s*-+>")
+_SRT_MEANT = re.compile(r"\s*[0-9]+:[0-9:,.]*\s*-+>")
 _VTT_MEANT = re.compile(r".*-->")
 _SBV_MEANT = re.compile(r"\s*[0-9]+:[0-9:.]+\s*,\s*[0-9]+:")
 _SRT_TAG = re.compile(r"</?[A-Za-z][^<>]*>|\{\\[^{}]*\}")  # <i>, </font>, {\an8}
