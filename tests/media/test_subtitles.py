@@ -88,7 +88,7 @@ def test_transcript_in_a_bucket_is_read():
 def test_transcript_beside_a_video_is_found(tmp_path):
   video = tmp_path / "talk.mp4"
   assert subtitles.find_beside(video) is None
-  for suffix in (".json", ".vtt", ".srt"):  # the last one made goes first
+  for suffix in reversed(subtitles.SUFFIXES):  # the last one made goes first
     (tmp_path / f"talk{suffix}").touch()
     assert subtitles.find_beside(video) == tmp_path / f"talk{suffix}"
 
@@ -207,7 +207,9 @@ def test_bad_place_of_json_is_named(tmp_path, text, told):
 
 
 LINES = st.sampled_from(
-  ["1", "", "WEBVTT", "NOTE x", "00:00:01,000 --> 00:00:02,000", "01:02.5 --> 01:03.0", "-->", "hi"]
+  """1\n\n \nWEBVTT\nNOTE x\n00:00:01,000 --> 00:00:02,000\n01:02.5 --> 01:03.0\n-->\nhi
+[Events]\nFormat: Start, End, Text\nDialogue: 0:00:01.00,0:00:02.00,{\\p1}m{\\p0} hi
+0:00:01.000,0:00:02.000\n<tt><p begin='1s'\n end='2s'>\n<br/>hi</p></tt>""".split("\n")
 )
 TEXTS = st.lists(LINES, max_size=12).map("\n".join) | st.text()
 JSON = st.recursive(
@@ -215,7 +217,10 @@ JSON = st.recursive(
   lambda children: (
     st.lists(children, max_size=3)
     | st.dictionaries(
-      st.sampled_from(["segments", "start", "end", "text", "words", "word"]), children
+      st.sampled_from(
+        ["segments", "start", "end", "text", "words", "word", "transcription", "offsets", "from"]
+      ),
+      children,
     )
   ),
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from pysubs2 import SSAStyle
+from pysubs2 import SSAEvent, SSAStyle
 from pysubs2.formats.substation import parse_tags
 
 from vsumjax.media import demux, subtitle_formats
@@ -19,7 +19,7 @@ from vsumjax.types import InputError
 
 _TIME = re.compile(rf"\s*([0-9]{{1,6}}):{subtitle_formats.CLOCK}\s*")
 _SECTION = re.compile(r"\s*\[(.+)\]\s*")
-_BREAK = re.compile(r"\\[nN]")
+_DRAWS = re.compile(r"\\p[1-9]")
 _COLUMNS = ("layer", "start", "end", "style", "name", "ml", "mr", "mv", "effect", "text")
 
 
@@ -52,10 +52,10 @@ def parse(path: demux.Path, text: str) -> Iterator[Shown]:
 
 def plain_lines(text: str) -> tuple[str, ...]:
   r"""The lines of the text of an event: of "{\i1}so{\i0} we\Nstart", "so we" and "start"."""
-  if "{" in text:
+  if _DRAWS.search(text):  # to look at each run takes time that grows with its square
     runs = parse_tags(text, SSAStyle(), {})
     text = "".join(run for run, style in runs if not style.drawing)
-  return subtitle_formats.text_lines(_BREAK.sub("\n", text.replace(r"\h", " ")).split("\n"))
+  return subtitle_formats.text_lines(SSAEvent(text=text).plaintext.split("\n"))
 
 
 def _columns(where: str, value: str) -> list[str]:
