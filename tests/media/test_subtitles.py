@@ -207,9 +207,24 @@ def test_bad_place_of_json_is_named(tmp_path, text, told):
 
 
 LINES = st.sampled_from(
-  """1\n\n \nWEBVTT\nNOTE x\n00:00:01,000 --> 00:00:02,000\n01:02.5 --> 01:03.0\n-->\nhi
-[Events]\nFormat: Start, End, Text\nDialogue: 0:00:01.00,0:00:02.00,{\\p1}m{\\p0} hi
-0:00:01.000,0:00:02.000\n<tt><p begin='1s'\n end='2s'>\n<br/>hi</p></tt>""".split("\n")
+  [
+    "1",
+    "",
+    " ",
+    "WEBVTT",
+    "NOTE x",
+    "00:00:01,000 --> 00:00:02,000",
+    "01:02.5 --> 01:03.0",
+    "-->",
+    "hi",
+    "[Events]",
+    "Format: Start, End, Text",
+    "Dialogue: 0:00:01.00,0:00:02.00,{\\p1}m{\\p0} hi",
+    "0:00:01.000,0:00:02.000",
+    "<tt><p begin='1s'",
+    " end='2s'>",
+    "<br/>hi</p></tt>",
+  ]
 )
 TEXTS = st.lists(LINES, max_size=12).map("\n".join) | st.text()
 JSON = st.recursive(
