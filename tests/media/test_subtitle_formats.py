@@ -43,6 +43,16 @@ def test_numbers_and_arrows_may_be_said(tmp_path):
   assert load(tmp_path, text, ".srt") == expected
 
 
+@pytest.mark.parametrize("tail", ["{}", "{}\nto go", "{}\n\n00:00:04,000 -> 00:00:05,000"])
+def test_a_number_is_said_unless_it_is_next_in_turn(tmp_path, tail):
+  text = "1\n00:00:01,000 --> 00:00:03,000\nA\n\n" + tail
+  if "->" not in tail:
+    said = " ".join(tail.format(7).split())
+    assert load(tmp_path, text.format(7), ".srt") == (Cue(1.0, 3.0, f"A {said}"),)
+  with pytest.raises(InputError, match=r"talk\.srt:[567]: (expected times|cue '2' ends before)"):
+    load(tmp_path, text.format(2), ".srt")
+
+
 def test_empty_lines_in_cues_of_webvtt_are_passed_over(tmp_path):
   text = (
     "WEBVTT\n\n00:00:01.000 --> 00:00:02.500 align:start position:0%\n\n"

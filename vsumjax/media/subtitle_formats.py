@@ -57,7 +57,7 @@ class _Grammar:
   aside: re.Pattern | None = None
 
 
-_NUMBER = re.compile(r"\s*\d+\s*")
+_NUMBER = re.compile(r"\s*[0-9]{1,9}\s*")
 _SRT = _Grammar(
   _SRT_TIMES, _SRT_MEANT, "00:00:01,000 --> 00:00:02,500", "the number of a cue", _NUMBER
 )
@@ -126,21 +126,25 @@ def _blocks(lines: Iterator[Line]) -> list[Block]:
 def _cues(
   path: demux.Path, blocks: Sequence[Block], grammar: _Grammar, plain: Callable[[str], str]
 ) -> Iterator[Shown]:
-  for times, lines in _entries(path, blocks, grammar):
-    start_s, end_s = _parse_times(path, times, grammar)
+  for entry in _entries(path, blocks, grammar):
+    start_s, end_s = _parse_times(path, entry.times, grammar)
     # A tag may begin in one line and end in another.
-    text = plain("\n".join(line for _, line in lines))
+    text = plain("\n".join(line for _, line in entry.lines))
     yield Shown(start_s, end_s, text_lines(text.split("\n")))
 
 
-def _entries(
-  path: demux.Path, blocks: Sequence[Block], grammar: _Grammar
-) -> Iterator[tuple[Line, Block]]:
-  """The line of times of each cue, and its lines of text.
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+  """A cue as it is written. number: of SubRip, where it stands right above the times."""
 
-  An empty line does not end a cue if what follows is neither a cue nor an aside.
-  """
-  entry: tuple[Line, Block] | None = None
+  number: int | None
+  times: Line
+  lines: Block
+
+
+def _entries(path: demux.Path, blocks: Sequence[Block], grammar: _Grammar) -> Iterator[_Entry]:
+  """The cues. An empty line does not end one if what follows is neither a cue nor an aside."""
+  entry: _Entry | None = None
   for block, following in itertools.zip_longest(blocks, blocks[1:]):
     number, line = block[0]
     if grammar.aside is not None and grammar.aside.match(line):
@@ -148,38 +152,54 @@ def _entries(
         yield entry
       entry = None
       continue
-    for times, lines in _pieces(path, block, following, grammar):
-      if times is not None:
-        if entry is not None:
-          yield entry
-        entry = (times, lines)
-      elif entry is None:
-        raise InputError(f"{path}:{number}: expected {grammar.first}, found {shown(line)}")
-      else:
-        entry[1].extend(lines)
+    at = _times_at(path, block, grammar)
+    if at is None and grammar is _SRT and _NUMBER.fullmatch(line):
+      if len(block) == 1 and following and _times_at(path, following, grammar) == 0:
+        continue  # the number of the cue that follows
+      _check_number(path, block, following or [], entry)
+    text, cues = _split(block, at, grammar)
+    if text and entry is None:
+      raise InputError(f"{path}:{number}: expected {grammar.first}, found {shown(line)}")
+    if text:
+      entry.lines.extend(text)
+    for cue in cues:
+      if entry is not None:
+        yield entry
+      entry = cue
   if entry is not None:
     yield entry
 
 
-def _pieces(
-  path: demux.Path, block: Block, following: Block | None, grammar: _Grammar
-) -> Iterator[tuple[Line | None, Block]]:
-  """The cues of a block, with their times. Text before the first times has None."""
+def _check_number(path: demux.Path, block: Block, following: Block, entry: _Entry | None) -> None:
+  """Refuses a number without times that is next in turn; another is said within the cue."""
   number, line = block[0]
-  at = _times_at(path, block, grammar)
-  if at is None and len(block) == 1 and grammar is _SRT and _NUMBER.fullmatch(line):
-    if following is None:
-      raise InputError(f"{path}:{number}: cue {shown(line)} ends before its times")
-    if _times_at(path, following, grammar) == 0:
-      return
-  # The empty line between two cues may be missing.
-  later = range(1 if at is None else at + 1, len(block))
-  starts = [-1 if at is None else at, *(i for i in later if grammar.times.fullmatch(block[i][1]))]
-  for start, stop in itertools.pairwise([*starts, len(block)]):
-    lines = block[start + 1 : stop]
-    if stop < len(block) and grammar is _SRT and lines and _NUMBER.fullmatch(lines[-1][1]):
-      lines.pop()
-    yield (None if start < 0 else block[start]), lines
+  if entry is not None and (entry.number is None or int(line) != entry.number + 1):
+    return
+  if len(block) == 1 and not following:
+    raise InputError(f"{path}:{number}: cue {shown(line)} ends before its times")
+  if len(block) > 1 or entry is None:
+    _parse_times(path, [*block, *following][1], _SRT)
+
+
+def _split(block: Block, at: int | None, grammar: _Grammar) -> tuple[Block, list[_Entry]]:
+  """The text of a block before its first times, and its cues, the first with times in line `at`.
+
+  The empty line between two cues may be missing.
+  """
+  text: Block = []
+  cues: list[_Entry] = []
+  lines = text
+  for index, line in enumerate(block):
+    if index != at and not grammar.times.fullmatch(line[1]):
+      lines.append(line)
+      continue
+    number = None
+    if lines and (index == at or (grammar is _SRT and _NUMBER.fullmatch(lines[-1][1]))):
+      above = lines.pop()[1]
+      number = int(above) if grammar is _SRT else None
+    cues.append(_Entry(number, line, []))
+    lines = cues[-1].lines
+  return text, cues
 
 
 def _times_at(path: demux.Path, block: Block, grammar: _Grammar) -> int | None:
