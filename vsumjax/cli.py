@@ -147,7 +147,8 @@ def _add_summarize(commands) -> argparse.ArgumentParser:
   parser.add_argument(
     "--transcript",
     type=Path,
-    help="SRT, WebVTT or Whisper's JSON; default: the one beside the video, if there is one",
+    help="SRT, WebVTT, Whisper's JSON, ASS, SSA, SBV or TTML; default: the one beside the video, "
+    "else the subtitles in it",
   )
   parser.set_defaults(run=_summarize)
   return parser

@@ -91,6 +91,43 @@ def _as_interlaced(frame):
   return graph.vpull()
 
 
+def write_subtitled(path, *tracks, start_ms=0):
+  """Writes a video of 6 s at 1 fps with tracks of subtitles.
+
+  Args:
+    path: its suffix says the container.
+    tracks: (codec, disposition, ((start_ms, end_ms, text), ...)) each.
+    start_ms: where the time stamps of the picture begin.
+  """
+  clock = fractions.Fraction(1, 1000)
+  with av.open(str(path), "w") as container:
+    picture = container.add_stream("mpeg4", rate=1)
+    picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
+    streams = [container.add_mux_stream(codec) for codec, _, _ in tracks]
+    for stream, (_, marks, _) in zip(streams, tracks, strict=True):
+      stream.disposition = marks
+    for second in range(6):
+      frame = av.VideoFrame.from_ndarray(drawing(second), format="rgb24")
+      frame.pts, frame.time_base = start_ms + 1000 * second, clock
+      container.mux(picture.encode(frame))
+    container.mux(picture.encode(None))
+    for stream, (codec, _, said) in zip(streams, tracks, strict=True):
+      for first_ms, end_ms, text in said:
+        packet = av.Packet(_sample(codec, text))
+        packet.pts = packet.dts = start_ms + first_ms
+        packet.duration, packet.time_base, packet.stream = end_ms - first_ms, clock, stream
+        container.mux(packet)
+  return path
+
+
+def _sample(codec, text):
+  """The bytes of a packet; one of mov_text states its length, and marks italics elsewhere."""
+  if codec != "mov_text":
+    return text.encode()
+  data = text.replace("<i>", "").replace("</i>", "").encode()
+  return len(data).to_bytes(2, "big") + data
+
+
 def packet_times(path):
   """Seconds from the file's start, ascending: what a demuxer says of the pictures of a file."""
   with av.open(str(path)) as container:

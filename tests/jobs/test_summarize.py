@@ -4,6 +4,7 @@ import json
 import shutil
 
 import av
+import media_files
 import numpy as np
 import pytest
 
@@ -84,6 +85,16 @@ def test_the_words_of_another_transcript_reach_the_model(summary, item, trained,
   other = summarize(item.media, trained, tmp_path / "out", title="A day out", transcript=words)
   assert other.said[0] != summary[0].said[0]
   assert np.abs(other.scores.score - summary[0].scores.score).max() > 1e-4
+
+
+def test_the_subtitles_in_a_video_are_read_if_no_file_is_beside_it(trained, tmp_path):
+  said = ("subrip", 0, ((1000, 3000, "Come in"),))
+  media = media_files.write_subtitled(tmp_path / "talk.mkv", said)
+  result = summarize(media, trained, tmp_path / "out", share=0.5)
+  assert " ".join(result.said).split() == ["Come", "in"]
+  (tmp_path / "talk.srt").write_text("1\n00:00:01,000 --> 00:00:03,000\nGo on\n")
+  result = summarize(media, trained, tmp_path / "out", share=0.5)
+  assert " ".join(result.said).split() == ["Go", "on"]
 
 
 def _cut(media, folder):

@@ -7,7 +7,7 @@ What else a line may hold, and what it may leave out:
 
   media       absolute or relative to the manifest's folder, or a URL as gs://bucket/talk.mp4; left
               out where only annotations are at hand: `duration_s` must be given then
-  transcript  what is said: .srt, .vtt or Whisper's .json
+  transcript  what is said: .srt, .vtt, Whisper's .json, .ass, .ssa, .sbv or .ttml
   sounds      what is heard in words of your own, in the same formats; else it is told from the
               signal
   labels      `levels` has one row an annotator; each level covers `unit_s` seconds, from 0 on

@@ -14,7 +14,7 @@ from vsumjax.data import prompt
 from vsumjax.data.prepared import records
 from vsumjax.data.prepared.store import DecodedStore
 from vsumjax.data.videos import Video
-from vsumjax.media import audio, cutting, segments, subtitles, video
+from vsumjax.media import audio, cutting, segments, subtitle_tracks, subtitles, video
 from vsumjax.types import InputError
 
 INPUTS = ("frames", "sound", "text")
@@ -89,6 +89,7 @@ def read_texts(
 ) -> tuple[prompt.SegmentText, ...]:
   """What is said and heard in each segment.
 
+  Without a transcript, what is said is taken from the subtitles in the media file, if it has any.
   `without` takes inputs away: nothing is heard (`audio.NO_SOUND`), or nothing is said.
 
   Raises:
@@ -102,6 +103,8 @@ def read_texts(
   cues = ()
   if "text" not in without and item.transcript is not None:
     cues = subtitles.load_transcript(item.transcript)
+  elif "text" not in without and item.media is not None:
+    cues = subtitle_tracks.load_track(item.media)
   said = subtitles.align(cues, span_s_N2, config.context_s)
   return tuple(
     prompt.SegmentText(said=each.words, heard=sound, before=each.before, after=each.after)

@@ -32,7 +32,8 @@ def summarize(
     checkpoint: workdir of the model.
     share: of the video's length, in (0, 1].
     title: the prompt's title; the file's name by default.
-    transcript: .srt, .vtt or .json; by default the one beside the video, if there is one.
+    transcript: in one of `subtitles.SUFFIXES`; by default the one beside the video, else the text
+      subtitles within the video, if there are any.
 
   Raises:
     InputError: the video or transcript cannot be read, or the share is out of range. Nothing of the
