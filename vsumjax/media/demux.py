@@ -3,12 +3,15 @@
 Time 0 is where a player starts: the start time of the container, which broadcasts do not put at
 zero. Packets that cannot be decoded are passed over, as players do.
 
+Where the clock of an MPEG stream jumps, its times are carried on, as `clock` says.
+
 A path is a file, or a URL that fsspec can open, as gs://bucket/talk.mp4: any string with "://".
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import pathlib
 from collections.abc import Iterable, Iterator
@@ -17,6 +20,7 @@ from typing import IO
 import av
 import fsspec
 
+from vsumjax.media import clock
 from vsumjax.types import InputError
 
 Path = str | os.PathLike[str]
@@ -25,6 +29,7 @@ _MISSING_TAIL_S = 1.0  # a stated length may be this much longer than what the p
 _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")  # of MP4 and QuickTime
 # Containers that state their length. Of others FFmpeg makes a guess from the bit rate.
 _LENGTH_IN_HEADER = ("mov,", "matroska,", "avi", "flv", "asf", "mxf")
+_KNOWN_CLOCKS = 256  # files whose clocks are remembered, so that each is read through once
 
 
 @contextlib.contextmanager
@@ -44,12 +49,26 @@ def reading(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def open_media(path: Path) -> Iterator[av.container.InputContainer]:
+def open_media(path: Path) -> Iterator[av.container.InputContainer | clock.CarriedOn]:
   """Opens a media file, local or at a URL, and closes it at the end.
+
+  An MPEG transport or program stream is read through when it is first opened, decoding nothing, to
+  learn whether its clock jumps.
 
   Raises:
     InputError: there is no such file or object, it is no media, or no package reads such URLs.
   """
+  with _open_as_stored(path) as container:
+    if container.format.name not in clock.FORMATS:
+      yield container
+      return
+    with reading(path):
+      jumps = _clock_of(path, _version(path))
+    yield container if jumps is None else clock.CarriedOn(container, jumps)
+
+
+@contextlib.contextmanager
+def _open_as_stored(path: Path) -> Iterator[av.container.InputContainer]:
   with contextlib.ExitStack() as stack:
     with reading(path):
       file = stack.enter_context(_open_bytes(path))
@@ -63,6 +82,22 @@ def open_media(path: Path) -> Iterator[av.container.InputContainer]:
       if container.format.name == "tty":
         raise InputError(f"{path}: is a text, which FFmpeg would show as a picture; give a video")
     yield container
+
+
+def _version(path: Path) -> tuple[int, ...]:
+  """What tells a file from another that had its name before."""
+  if is_url(path):
+    return (size_bytes(path),)
+  status = pathlib.Path(path).stat()
+  return (status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=_KNOWN_CLOCKS)
+def _clock_of(path: Path, version: tuple[int, ...]) -> clock.Clock | None:
+  """None where it does not jump; `version` is that of the file."""
+  with _open_as_stored(path) as container:
+    streams = [_first_of_kind(container, kind) for kind in ("video", "audio")]
+    return clock.read_clock(container, [stream for stream in streams if stream is not None])
 
 
 def is_url(path: Path) -> bool:
@@ -143,16 +178,21 @@ def first_stream(path: Path, container: av.container.InputContainer, kind: str):
   Raises:
     InputError: no decoder knows its format.
   """
-  for stream in getattr(container.streams, kind):
-    if stream.disposition & av.stream.Disposition.attached_pic:
-      continue
-    if stream.codec_context is None:
-      raise InputError(f"{path}: its {kind} is in a format that cannot be decoded")
-    # With more, what a decoder makes of damage differs from run to run; and where several files are
-    # read at once, as in training, more threads than cores only wait for each other.
-    stream.codec_context.thread_count = 1
-    return stream
-  return None
+  stream = _first_of_kind(container, kind)
+  if stream is None:
+    return None
+  if stream.codec_context is None:
+    raise InputError(f"{path}: its {kind} is in a format that cannot be decoded")
+  # With more, what a decoder makes of damage differs from run to run; and where several files are
+  # read at once, as in training, more threads than cores only wait for each other.
+  stream.codec_context.thread_count = 1
+  return stream
+
+
+def _first_of_kind(container: av.container.InputContainer, kind: str):
+  is_cover = av.stream.Disposition.attached_pic
+  streams = getattr(container.streams, kind)
+  return next((stream for stream in streams if not stream.disposition & is_cover), None)
 
 
 def decode(
@@ -171,7 +211,7 @@ def decode_packets(packets: Iterable[av.Packet]) -> Iterator[av.VideoFrame | av.
 
 
 def packets_to_the_end(
-  path: Path, container: av.container.InputContainer, stream
+  path: Path, container: av.container.InputContainer, stream, *, allow_cut: bool = False
 ) -> Iterator[av.Packet]:
   """The packets of a stream from where the container stands, and a check that the file is whole.
 
@@ -179,7 +219,11 @@ def packets_to_the_end(
 
   Raises:
     InputError: after the last packet, if the file states a length that its packets do not reach.
+      Not with `allow_cut`: then what is there is taken.
   """
+  if allow_cut:
+    yield from container.demux(stream)
+    return
   # Programs disagree whether Matroska states where the file ends or how long it is.
   zero_s = 0.0 if container.format.name.startswith("matroska,") else origin_s(container)
   end_s = 0.0
