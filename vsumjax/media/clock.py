@@ -122,7 +122,7 @@ def read_clock(container: av.container.InputContainer, streams: Sequence) -> Clo
   """
   stamps = _stamps(container, streams)
   picture = next((stream.index for stream in streams if stream.type == "video"), None)
-  shift_N = _shifts(stamps, _epochs(stamps), picture)
+  shift_N = _shifts(stamps, _epochs(stamps, picture), picture)
   if not shift_N.any():
     return None
   stamps["start"] += shift_N
@@ -159,33 +159,37 @@ class _Epoch:
     self._last: dict[int, int] = {}  # decoding time of each stream
     self._latest = 0
 
-  def follows(self, stream: int, decoded: int) -> bool:
-    """Whether a packet is the next of its stream."""
+  def follows(self, stream: int, decoded: int, least: int) -> bool:
+    """Whether a packet is the next of its stream, at least so much later."""
     last = self._last.get(stream)
-    return last is not None and -_BACK <= decoded - last <= _STEP
+    return last is not None and least <= decoded - last <= _STEP
 
-  def agrees(self, stream: int, decoded: int) -> bool:
+  def agrees(self, stream: int, decoded: int, least: int) -> bool:
     """Whether it does not go back and is of the time of the packets around it."""
-    last = self._last.get(stream, decoded)
-    return decoded >= last - _BACK and abs(decoded - self._latest) <= _APART
+    last = self._last.get(stream, decoded - least)
+    return decoded - last >= least and abs(decoded - self._latest) <= _APART
 
   def take(self, stream: int, decoded: int) -> None:
     self._last[stream] = self._latest = decoded
 
 
-def _epochs(stamps: np.ndarray) -> np.ndarray:
+def _epochs(stamps: np.ndarray, picture: int | None) -> np.ndarray:
   """i64[N]: the number of each packet's epoch, from 0 on in the order in which they begin."""
+  # A recording begins with a key frame, which must not overlap the picture before it.
+  begins_N = stamps["is_key"] & (stamps["stream"] == picture)
+  least_N = np.where(begins_N, (stamps["end"] - stamps["start"]) // 2, -_BACK)
   epochs: list[_Epoch] = []
   numbers = []
-  for stream, decoded in zip(stamps["stream"].tolist(), stamps["decoded"].tolist(), strict=True):
+  columns = (stamps["stream"], stamps["decoded"], least_N)
+  for step in zip(*(column.tolist() for column in columns), strict=True):
     recent = range(len(epochs) - 1, max(len(epochs) - 4, -1), -1)  # the last ones, newest first
-    number = next((each for each in recent if epochs[each].follows(stream, decoded)), None)
-    if number is None and epochs and epochs[-1].agrees(stream, decoded):
+    number = next((each for each in recent if epochs[each].follows(*step)), None)
+    if number is None and epochs and epochs[-1].agrees(*step):
       number = len(epochs) - 1
     if number is None:
       number = len(epochs)
       epochs.append(_Epoch())
-    epochs[number].take(stream, decoded)
+    epochs[number].take(*step[:2])
     numbers.append(number)
   return np.array(numbers, np.int64)
 
@@ -202,10 +206,16 @@ def _shifts(stamps: np.ndarray, epoch_N: np.ndarray, picture: int | None) -> np.
       if ends is not None:
         shift = _carried_on(shift, starts, ends)
       all_end = epoch["end"].max() + shift
-      picture_end = seen["end"].max() + shift if len(seen) else None
+      picture_end = _end_of(seen["start"]) + shift if len(seen) else None
       ends = (picture_end, all_end if ends is None else max(ends[1], all_end))
     shifts.append(shift)
   return np.array(shifts, np.int64)[epoch_N]
+
+
+def _end_of(start_N: np.ndarray) -> int:
+  """Where the last frame ends, which lasts as long as most: packets may not say how long."""
+  start_N = np.sort(start_N)
+  return int(start_N[-1] + (np.median(np.diff(start_N)) if len(start_N) > 1 else 0))
 
 
 def _carried_on(shift: int, starts: tuple[int | None, int], ends: tuple[int | None, int]) -> int:

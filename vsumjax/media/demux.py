@@ -28,6 +28,7 @@ Path = str | os.PathLike[str]
 _MISSING_TAIL_S = 1.0  # a stated length may be this much longer than what the packets cover
 _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")  # of MP4 and QuickTime
 # Containers that state their length. Of others FFmpeg makes a guess from the bit rate.
+_TAIL_S = 5.0  # from here to its end, a file is looked at to tell whether it is whole
 _LENGTH_IN_HEADER = ("mov,", "matroska,", "avi", "flv", "asf", "mxf")
 _KNOWN_CLOCKS = 256  # files whose clocks are remembered, so that each is read through once
 
@@ -224,22 +225,57 @@ def packets_to_the_end(
   if allow_cut:
     yield from container.demux(stream)
     return
-  # Programs disagree whether Matroska states where the file ends or how long it is.
-  zero_s = 0.0 if container.format.name.startswith("matroska,") else origin_s(container)
   end_s = 0.0
   for packet in container.demux():
     if packet.pts is not None:
-      end_s = max(end_s, packet_end_s(packet) - zero_s)
+      end_s = max(end_s, packet_end_s(packet))
     if packet.stream_index == stream.index:
       yield packet
+  if _is_cut(container, end_s):
+    there_s, stated_s = end_s - _stated_zero_s(container), container.duration / av.time_base
+    raise InputError(
+      f"{path}: is cut off: {there_s:.1f} s of {stated_s:.1f} s are there; fetch the file again"
+    )
+
+
+def length_if_cut_s(path: Path) -> float | None:
+  """How many seconds are there of a file that is cut off; None where it is whole or does not say.
+
+  Only the end of a whole file is looked at, a broken one is read through.
+  """
+  with reading(path), open_media(path) as container:
+    if not container.format.name.startswith(_LENGTH_IN_HEADER):
+      return None
+    tail_s = _stated_zero_s(container) + (container.duration or 0) / av.time_base - _TAIL_S
+    with contextlib.suppress(av.FFmpegError):  # what has lost its index may not be sought in
+      container.seek(round(max(tail_s, 0.0) * av.time_base))
+    end_s = _last_end_s(container)
+    if end_s > 0 and not _is_cut(container, end_s):
+      return None
+  with reading(path), open_media(path) as container:
+    end_s = _last_end_s(container)
+    return end_s - origin_s(container) if _is_cut(container, end_s) else None
+
+
+def _last_end_s(container: av.container.InputContainer) -> float:
+  """The time stamp, in seconds, at which the last of the packets from here on ends; 0 of none."""
+  ends_s = (packet_end_s(packet) for packet in container.demux() if packet.pts is not None)
+  return max(ends_s, default=0.0)
+
+
+def _is_cut(container: av.container.InputContainer, end_s: float) -> bool:
+  """Whether the packets end, by their time stamps, well before the file says."""
   if not container.format.name.startswith(_LENGTH_IN_HEADER):
-    return
+    return False
   stated_s = (container.duration or 0) / av.time_base
   # After a seek beyond the last packet there is none, and nothing is known.
-  if 0 < end_s < stated_s - _MISSING_TAIL_S:
-    raise InputError(
-      f"{path}: is cut off: {end_s:.1f} s of {stated_s:.1f} s are there; fetch the file again"
-    )
+  return 0 < end_s - _stated_zero_s(container) < stated_s - _MISSING_TAIL_S
+
+
+def _stated_zero_s(container: av.container.InputContainer) -> float:
+  """The time stamp, in seconds, from which the stated length counts."""
+  # Programs disagree whether Matroska states where the file ends or how long it is.
+  return 0.0 if container.format.name.startswith("matroska,") else origin_s(container)
 
 
 def packet_end_s(packet: av.Packet) -> float:
