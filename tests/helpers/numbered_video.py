@@ -6,7 +6,7 @@ import fractions
 import av
 import numpy as np
 
-SAMPLE_RATE = 16_000
+SAMPLE_RATE = 48_000  # of which AAC needs 21 ms before the first sample
 _CHUNK = 1024
 
 

@@ -24,7 +24,7 @@ import av
 import numpy as np
 
 from vsumjax.host.files import replacing
-from vsumjax.media import demux, rates
+from vsumjax.media import clock, demux, rates
 from vsumjax.media.encoding import Canvas, Pace, add_audio, add_video
 from vsumjax.types import InputError
 
@@ -127,7 +127,9 @@ class _Source:
           return
 
   def _seek(self, time_s: float) -> None:
-    offset = int((max(time_s, 0.0) + self._origin_s) / self.stream.time_base)
+    # MPEG streams have no index, and are sought by the time of decoding, which is earlier.
+    early_s = REORDERED_S if self._container.format.name in clock.FORMATS else 0.0
+    offset = int((max(time_s, 0.0) + self._origin_s - early_s) / self.stream.time_base)
     self._container.seek(offset, stream=self.stream)
 
   def _decode(self) -> Iterator[av.VideoFrame | av.AudioFrame]:
