@@ -239,8 +239,9 @@ def _end_tick(last: _Cut, last_start_s: float, exact: int, pace: Pace) -> int:
   left_s = last.end_s - last_start_s - float(1 / pace.rate)
   if 0 <= left_s < OVERHANG_S:
     return _tick(last_start_s, last, pace) + pace.frame_ticks
-  # A length in seconds is no whole number of frames at 30000/1001 frames a second and the like.
-  return exact if pace.rate.denominator == 1 else last.end_tick
+  # Where the picture has ended no frame can be longer, and at 30000/1001 frames a second and the
+  # like, no length in seconds is a whole number of frames.
+  return exact if left_s < 0 and pace.rate.denominator == 1 else last.end_tick
 
 
 def _flash_s(pace: Pace) -> float:
