@@ -136,6 +136,12 @@ def test_what_jumps_follows_what_was_before(second_s, picture):
   np.testing.assert_allclose(carried_on(*runs, picture=picture), np.arange(100) / 25, atol=1e-4)
 
 
+@pytest.mark.parametrize("overlap_s", [0.04, 0.03, 0.08])
+def test_recordings_that_overlap_by_a_frame_follow_one_another(overlap_s):
+  runs = (steady(0.0), steady(2.0 - overlap_s))
+  np.testing.assert_allclose(carried_on(*runs), np.arange(100) / 25, atol=1e-4)
+
+
 @pytest.mark.parametrize("second_s", [2.0, 2.5, 6.0, 11.9])
 def test_a_pause_stays(second_s):
   runs = (steady(0.0), steady(second_s))
