@@ -133,7 +133,7 @@ def iter_frames(
   num_frames = config.frames_per_segment * time_shifts
   times_NF = segments.frame_times(span_s_N2, num_frames)
   size = (config.image_size, config.image_size)
-  decoded = video.iter_frames(item.media, times_NF.ravel(), size, allow_cut=item.allow_cut)
+  decoded = video.iter_frames(item.media, times_NF.ravel(), size, item.allow_cut)
   for _ in times_NF:
     yield np.stack([next(decoded) for _ in range(num_frames)])
 

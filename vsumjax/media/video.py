@@ -71,7 +71,7 @@ def probe(path: demux.Path, *, allow_cut: bool = False) -> MediaInfo:
 
 
 def iter_frames(
-  path: demux.Path, times_s: Sequence[float], size: tuple[int, int], *, allow_cut: bool = False
+  path: demux.Path, times_s: Sequence[float], size: tuple[int, int], allow_cut: bool = False
 ) -> Iterator[np.ndarray]:
   """Yields the frame on screen at each of the ascending times, scaled to `size`, as displayed.
 
