@@ -16,7 +16,7 @@ GROUP_S = 10  # of sound in one frame
 READ = """
 import resource, sys
 import numpy as np
-from vsumjax.data import audio, segments, video
+from vsumjax.media import audio, segments, video
 
 path, duration_s = sys.argv[1], float(sys.argv[2])
 num_frames = sum(1 for _ in video.iter_frames(path, np.arange(0, duration_s, 5.0), (224, 224)))

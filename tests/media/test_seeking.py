@@ -133,7 +133,7 @@ def test_a_first_frame_that_comes_too_late_sends_back_to_the_start(read_all, mon
   path, start_s, frames = read_all("h264.mp4")
   seeks = []
 
-  def late(path, container, time_s):
+  def late(path, container, time_s, allow_cut):
     seeks.append(time_s)
     return iter([(time_s + 50.0, None)])
 

@@ -53,7 +53,8 @@ def with_length(item: Video, config: prompt.PromptConfig) -> Video:
   if item.prepared is not None:
     return item
   if item.duration_s is None:
-    item = dataclasses.replace(item, duration_s=video.probe(item.media).duration_s)
+    info = video.probe(item.media, allow_cut=item.allow_cut)
+    item = dataclasses.replace(item, duration_s=info.duration_s)
   if config.segmentation == "fixed":
     return dataclasses.replace(item, edges_s=None)
   lacking = "edges_s" if config.segmentation == "given" else "media"
@@ -67,7 +68,11 @@ def with_length(item: Video, config: prompt.PromptConfig) -> Video:
       span_s_N2 = segments.from_edges(item.edges_s, item.duration_s)
     else:
       span_s_N2 = cutting.cut_video(
-        config.segmentation, item.media, item.duration_s, config.segment_s
+        config.segmentation,
+        item.media,
+        item.duration_s,
+        config.segment_s,
+        allow_cut=item.allow_cut,
       )
   except InputError as error:
     raise InputError(f"video {item.id!r}: {error}") from None
@@ -99,7 +104,7 @@ def read_texts(
   if "sound" not in without and item.sounds is not None:
     heard = subtitles.texts_within(subtitles.load_transcript(item.sounds), span_s_N2)
   elif "sound" not in without and item.media is not None:
-    heard = audio.describe_spans(item.media, span_s_N2)
+    heard = audio.describe_spans(item.media, span_s_N2, allow_cut=item.allow_cut)
   cues = ()
   if "text" not in without and item.transcript is not None:
     cues = subtitles.load_transcript(item.transcript)
@@ -131,7 +136,7 @@ def iter_frames(
   num_frames = config.frames_per_segment * time_shifts
   times_NF = segments.frame_times(span_s_N2, num_frames)
   size = (config.image_size, config.image_size)
-  decoded = video.iter_frames(item.media, times_NF.ravel(), size)
+  decoded = video.iter_frames(item.media, times_NF.ravel(), size, item.allow_cut)
   for _ in times_NF:
     yield np.stack([next(decoded) for _ in range(num_frames)])
 

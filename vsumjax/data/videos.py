@@ -35,7 +35,10 @@ class Prepared:
 
 @dataclasses.dataclass(frozen=True)
 class Video:
-  """One video of a manifest; see the top of `manifest`. Paths can be opened as they are."""
+  """One video of a manifest; see the top of `manifest`. Paths can be opened as they are.
+
+  allow_cut: take what there is of media that is cut off, where it would be refused otherwise.
+  """
 
   id: str
   media: Location | None
@@ -47,6 +50,7 @@ class Video:
   duration_s: float | None = None
   edges_s: tuple[float, ...] | None = None
   prepared: Prepared | None = None
+  allow_cut: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from vsumjax.data.videos import Video
@@ -28,7 +29,8 @@ def summarize(
   """Writes summary.mp4, scores.json, storyboard.png, timeline.png and index.html to `out`.
 
   Args:
-    media: any video file.
+    media: any video file. Of one that is cut off, what is there is summarised, after a line of
+      warning on standard error.
     checkpoint: workdir of the model.
     share: of the video's length, in (0, 1].
     title: the prompt's title; the file's name by default.
@@ -41,7 +43,13 @@ def summarize(
   """
   # Before the model is loaded: a wrong file name should not take seconds.
   select.check_share(share)
-  video.probe(media)
+  info = video.probe(media, allow_cut=True)
+  if info.stated_s is not None:
+    print(
+      f"{media}: is cut off: {info.duration_s:.1f} s of {info.stated_s:.1f} s are there, and"
+      " summarised",
+      file=sys.stderr,
+    )
   transcript = _find_transcript(media, transcript)
   student = load_student(checkpoint)
   item = Video(
@@ -51,6 +59,8 @@ def summarize(
     split="",
     transcript=transcript,
     labels=None,
+    duration_s=info.duration_s,
+    allow_cut=info.stated_s is not None,
   )
   summary = _score(student, item, share)
   with progress("render") as update:
@@ -62,7 +72,7 @@ def summarize(
     )
   storyboard.save_storyboard(
     out / "storyboard.png",
-    _key_frames(media, summary),
+    _key_frames(item, info, summary),
     storyboard.captions_of(summary),
     summary.title,
   )
@@ -113,8 +123,8 @@ def _score(student: Student, item: Video, share: float) -> scores.Summary:
   )
 
 
-def _key_frames(media: Path, summary: scores.Summary) -> list:
+def _key_frames(item: Video, info: video.MediaInfo, summary: scores.Summary) -> list:
   """The middle frame of each chosen segment, in the video's own shape."""
-  info = video.probe(media)
   size = (_KEY_FRAME_HEIGHT, round(_KEY_FRAME_HEIGHT * info.width / info.height))
-  return list(video.iter_frames(media, summary.selected_span_s_K2.mean(axis=1), size))
+  times_s = summary.selected_span_s_K2.mean(axis=1)
+  return list(video.iter_frames(item.media, times_s, size, allow_cut=item.allow_cut))

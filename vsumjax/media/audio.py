@@ -44,11 +44,11 @@ PHRASES = (
 """All that `describe_spans` may say of a piece of sound, for the corpus of a tokenizer."""
 
 
-def iter_audio(path: demux.Path) -> Iterator[np.ndarray]:
+def iter_audio(path: demux.Path, *, allow_cut: bool = False) -> Iterator[np.ndarray]:
   """Yields the first sound stream, mono at SAMPLE_RATE, from time 0 of the file, in order.
 
   Sample n is heard at n / SAMPLE_RATE seconds: a late start and gaps are filled with zeros. Nothing
-  is yielded for a file without sound.
+  is yielded for a file without sound. With `allow_cut`, a file that is cut off ends there.
 
   Yields:
     f32[n], n <= SAMPLE_RATE, about -1..1.
@@ -58,7 +58,7 @@ def iter_audio(path: demux.Path) -> Iterator[np.ndarray]:
   """
   waiting: list[np.ndarray] = []
   num_waiting = 0
-  for piece in _placed(_resampled(path)):
+  for piece in _placed(_resampled(path, allow_cut)):
     waiting.append(piece)
     num_waiting += len(piece)
     if num_waiting >= _CHUNK:
@@ -70,7 +70,7 @@ def iter_audio(path: demux.Path) -> Iterator[np.ndarray]:
     yield np.concatenate(waiting)
 
 
-def _resampled(path: demux.Path) -> Iterator[tuple[float | None, np.ndarray]]:
+def _resampled(path: demux.Path, allow_cut: bool) -> Iterator[tuple[float | None, np.ndarray]]:
   """Decoded pieces, mono at SAMPLE_RATE, each with its time in the file where that is known."""
   with demux.reading(path), demux.open_media(path) as container:
     stream = demux.first_stream(path, container, "audio")
@@ -78,7 +78,8 @@ def _resampled(path: demux.Path) -> Iterator[tuple[float | None, np.ndarray]]:
       return
     zero_s = demux.origin_s(container)
     resampler, source = None, None
-    for frame in demux.decode_packets(demux.packets_to_the_end(path, container, stream)):
+    packets = demux.packets_to_the_end(path, container, stream, allow_cut=allow_cut)
+    for frame in demux.decode_packets(packets):
       if source != (frame.format.name, frame.layout.name, frame.sample_rate):
         # Streams may change their layout midway; a resampler takes only one.
         source = (frame.format.name, frame.layout.name, frame.sample_rate)
@@ -108,7 +109,9 @@ def _placed(timed: Iterable[tuple[float | None, np.ndarray]]) -> Iterator[np.nda
     position += len(piece)
 
 
-def describe_spans(path: demux.Path, span_s_N2: np.ndarray) -> tuple[str, ...]:
+def describe_spans(
+  path: demux.Path, span_s_N2: np.ndarray, *, allow_cut: bool = False
+) -> tuple[str, ...]:
   """Says in a few words what is heard in each span: how loud, how sudden, what kind of sound.
 
   A span is described in pieces of about 2 s, a phrase each: "quiet speech-like sound, then sudden
@@ -142,6 +145,7 @@ def describe_spans(path: demux.Path, span_s_N2: np.ndarray) -> tuple[str, ...]:
   Args:
     path: a media file.
     span_s_N2: f64[N, 2], start and end in seconds, ascending, not overlapping.
+    allow_cut: hear what there is of a file that is cut off.
 
   Returns:
     N descriptions, each NO_SOUND where the file has no sound stream.
@@ -153,7 +157,8 @@ def describe_spans(path: demux.Path, span_s_N2: np.ndarray) -> tuple[str, ...]:
     if not container.streams.audio:
       return (NO_SOUND,) * len(span_s_N2)
   pieces = [_cut(start_s, end_s) for start_s, end_s in span_s_N2]
-  phrases = iter(_describe_pieces(iter_audio(path), np.concatenate([np.zeros((0, 2)), *pieces])))
+  chunks = iter_audio(path, allow_cut=allow_cut)
+  phrases = iter(_describe_pieces(chunks, np.concatenate([np.zeros((0, 2)), *pieces])))
   return tuple(
     _THEN.join(dict.fromkeys(itertools.islice(phrases, len(piece_s_J2)))) for piece_s_J2 in pieces
   )

@@ -34,7 +34,12 @@ _KTS_LONGEST_S = 40.0  # bounds its time; a segment this long is divided afterwa
 
 
 def cut_video(
-  kind: str, media: str | os.PathLike[str], duration_s: float, segment_s: float
+  kind: str,
+  media: str | os.PathLike[str],
+  duration_s: float,
+  segment_s: float,
+  *,
+  allow_cut: bool = False,
 ) -> np.ndarray:
   """Cuts a video in one of the ways of `KINDS`.
 
@@ -43,6 +48,7 @@ def cut_video(
     media: a media file with a video stream.
     duration_s: of the video.
     segment_s: length of a segment where it is fixed, else of the longest one.
+    allow_cut: look at what there is of a file that is cut off.
 
   Returns:
     f64[N, 2], start and end in seconds; contiguous, from 0 to `duration_s`, N >= 1.
@@ -54,11 +60,16 @@ def cut_video(
     raise InputError(f"segmentation: must be one of {', '.join(KINDS)}, is {kind!r}")
   if kind == "fixed":
     return segments.cut(duration_s, segment_s)
-  return (cut_at_shots if kind == "shots" else cut_by_kts)(media, duration_s, segment_s)
+  cut_media = cut_at_shots if kind == "shots" else cut_by_kts
+  return cut_media(media, duration_s, segment_s, allow_cut=allow_cut)
 
 
 def cut_at_shots(
-  media: str | os.PathLike[str], duration_s: float, max_segment_s: float
+  media: str | os.PathLike[str],
+  duration_s: float,
+  max_segment_s: float,
+  *,
+  allow_cut: bool = False,
 ) -> np.ndarray:
   """Cuts where shots change, as `segmentation.shot_boundaries` finds them in 10 frames a second.
 
@@ -73,13 +84,17 @@ def cut_at_shots(
     InputError: as `cut_video`.
   """
   segments.check_seconds(duration_s=duration_s, max_segment_s=max_segment_s)
-  colours_TPC = _sampled(media, duration_s, SHOT_RATE, _layout)
+  colours_TPC = _sampled(media, duration_s, SHOT_RATE, _layout, allow_cut)
   firsts = segmentation.shot_boundaries(colours_TPC, SHOT_RATE)
   return _as_segments(firsts / SHOT_RATE, duration_s, max_segment_s)
 
 
 def cut_by_kts(
-  media: str | os.PathLike[str], duration_s: float, max_segment_s: float
+  media: str | os.PathLike[str],
+  duration_s: float,
+  max_segment_s: float,
+  *,
+  allow_cut: bool = False,
 ) -> np.ndarray:
   """Cuts by `segmentation.kts` on 2 frames a second.
 
@@ -96,7 +111,7 @@ def cut_by_kts(
     InputError: as `cut_video`.
   """
   segments.check_seconds(duration_s=duration_s, max_segment_s=max_segment_s)
-  features_TD = _sampled(media, duration_s, KTS_RATE, _layout_and_colours)
+  features_TD = _sampled(media, duration_s, KTS_RATE, _layout_and_colours, allow_cut)
   edges = segmentation.kts(
     features_TD,
     max_segments=math.ceil(len(features_TD) / KTS_RATE),
@@ -111,11 +126,12 @@ def _sampled(
   duration_s: float,
   rate: float,
   describe: Callable[[np.ndarray], np.ndarray],
+  allow_cut: bool,
 ) -> np.ndarray:
   """f32[T, ...]: what `describe` says of the frames in the middles of steps of 1 / rate seconds."""
   num_samples = max(1, math.ceil(duration_s * rate - 0.5))
   times_s = (np.arange(num_samples) + 0.5) / rate
-  frames = video.iter_frames(media, times_s, (_SIDE, _SIDE))
+  frames = video.iter_frames(media, times_s, (_SIDE, _SIDE), allow_cut=allow_cut)
   return np.stack([describe(frame).astype(np.float32) for frame in frames])
 
 

@@ -3,12 +3,15 @@
 Time 0 is where a player starts: the start time of the container, which broadcasts do not put at
 zero. Packets that cannot be decoded are passed over, as players do.
 
+Where the clock of an MPEG stream jumps, its times are carried on, as `clock` says.
+
 A path is a file, or a URL that fsspec can open, as gs://bucket/talk.mp4: any string with "://".
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import pathlib
 from collections.abc import Iterable, Iterator
@@ -17,6 +20,7 @@ from typing import IO
 import av
 import fsspec
 
+from vsumjax.media import clock
 from vsumjax.types import InputError
 
 Path = str | os.PathLike[str]
@@ -24,7 +28,9 @@ Path = str | os.PathLike[str]
 _MISSING_TAIL_S = 1.0  # a stated length may be this much longer than what the packets cover
 _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")  # of MP4 and QuickTime
 # Containers that state their length. Of others FFmpeg makes a guess from the bit rate.
+_TAIL_S = 5.0  # from here to its end, a file is looked at to tell whether it is whole
 _LENGTH_IN_HEADER = ("mov,", "matroska,", "avi", "flv", "asf", "mxf")
+_KNOWN_CLOCKS = 256  # files whose clocks are remembered, so that each is read through once
 
 
 @contextlib.contextmanager
@@ -44,12 +50,26 @@ def reading(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def open_media(path: Path) -> Iterator[av.container.InputContainer]:
+def open_media(path: Path) -> Iterator[av.container.InputContainer | clock.CarriedOn]:
   """Opens a media file, local or at a URL, and closes it at the end.
+
+  An MPEG transport or program stream is read through when it is first opened, decoding nothing, to
+  learn whether its clock jumps.
 
   Raises:
     InputError: there is no such file or object, it is no media, or no package reads such URLs.
   """
+  with _open_as_stored(path) as container:
+    if container.format.name not in clock.FORMATS:
+      yield container
+      return
+    with reading(path):
+      jumps = _clock_of(path, _version(path))
+    yield container if jumps is None else clock.CarriedOn(container, jumps)
+
+
+@contextlib.contextmanager
+def _open_as_stored(path: Path) -> Iterator[av.container.InputContainer]:
   with contextlib.ExitStack() as stack:
     with reading(path):
       file = stack.enter_context(_open_bytes(path))
@@ -63,6 +83,22 @@ def open_media(path: Path) -> Iterator[av.container.InputContainer]:
       if container.format.name == "tty":
         raise InputError(f"{path}: is a text, which FFmpeg would show as a picture; give a video")
     yield container
+
+
+def _version(path: Path) -> tuple[int, ...]:
+  """What tells a file from another that had its name before."""
+  if is_url(path):
+    return (size_bytes(path),)
+  status = pathlib.Path(path).stat()
+  return (status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=_KNOWN_CLOCKS)
+def _clock_of(path: Path, version: tuple[int, ...]) -> clock.Clock | None:
+  """None where it does not jump; `version` is that of the file."""
+  with _open_as_stored(path) as container:
+    streams = [_first_of_kind(container, kind) for kind in ("video", "audio")]
+    return clock.read_clock(container, [stream for stream in streams if stream is not None])
 
 
 def is_url(path: Path) -> bool:
@@ -143,16 +179,21 @@ def first_stream(path: Path, container: av.container.InputContainer, kind: str):
   Raises:
     InputError: no decoder knows its format.
   """
-  for stream in getattr(container.streams, kind):
-    if stream.disposition & av.stream.Disposition.attached_pic:
-      continue
-    if stream.codec_context is None:
-      raise InputError(f"{path}: its {kind} is in a format that cannot be decoded")
-    # With more, what a decoder makes of damage differs from run to run; and where several files are
-    # read at once, as in training, more threads than cores only wait for each other.
-    stream.codec_context.thread_count = 1
-    return stream
-  return None
+  stream = _first_of_kind(container, kind)
+  if stream is None:
+    return None
+  if stream.codec_context is None:
+    raise InputError(f"{path}: its {kind} is in a format that cannot be decoded")
+  # With more, what a decoder makes of damage differs from run to run; and where several files are
+  # read at once, as in training, more threads than cores only wait for each other.
+  stream.codec_context.thread_count = 1
+  return stream
+
+
+def _first_of_kind(container: av.container.InputContainer, kind: str):
+  is_cover = av.stream.Disposition.attached_pic
+  streams = getattr(container.streams, kind)
+  return next((stream for stream in streams if not stream.disposition & is_cover), None)
 
 
 def decode(
@@ -171,7 +212,7 @@ def decode_packets(packets: Iterable[av.Packet]) -> Iterator[av.VideoFrame | av.
 
 
 def packets_to_the_end(
-  path: Path, container: av.container.InputContainer, stream
+  path: Path, container: av.container.InputContainer, stream, *, allow_cut: bool = False
 ) -> Iterator[av.Packet]:
   """The packets of a stream from where the container stands, and a check that the file is whole.
 
@@ -179,23 +220,62 @@ def packets_to_the_end(
 
   Raises:
     InputError: after the last packet, if the file states a length that its packets do not reach.
+      Not with `allow_cut`: then what is there is taken.
   """
-  # Programs disagree whether Matroska states where the file ends or how long it is.
-  zero_s = 0.0 if container.format.name.startswith("matroska,") else origin_s(container)
+  if allow_cut:
+    yield from container.demux(stream)
+    return
   end_s = 0.0
   for packet in container.demux():
     if packet.pts is not None:
-      end_s = max(end_s, packet_end_s(packet) - zero_s)
+      end_s = max(end_s, packet_end_s(packet))
     if packet.stream_index == stream.index:
       yield packet
+  if _is_cut(container, end_s):
+    there_s, stated_s = end_s - _stated_zero_s(container), container.duration / av.time_base
+    raise InputError(
+      f"{path}: is cut off: {there_s:.1f} s of {stated_s:.1f} s are there; fetch the file again"
+    )
+
+
+def length_if_cut_s(path: Path) -> float | None:
+  """How many seconds are there of a file that is cut off; None where it is whole or does not say.
+
+  Only the end of a whole file is looked at, a broken one is read through.
+  """
+  with reading(path), open_media(path) as container:
+    if not container.format.name.startswith(_LENGTH_IN_HEADER):
+      return None
+    tail_s = _stated_zero_s(container) + (container.duration or 0) / av.time_base - _TAIL_S
+    with contextlib.suppress(av.FFmpegError):  # what has lost its index may not be sought in
+      container.seek(round(max(tail_s, 0.0) * av.time_base))
+    end_s = _last_end_s(container)
+    if end_s > 0 and not _is_cut(container, end_s):
+      return None
+  with reading(path), open_media(path) as container:
+    end_s = _last_end_s(container)
+    return end_s - origin_s(container) if _is_cut(container, end_s) else None
+
+
+def _last_end_s(container: av.container.InputContainer) -> float:
+  """The time stamp, in seconds, at which the last of the packets from here on ends; 0 of none."""
+  ends_s = (packet_end_s(packet) for packet in container.demux() if packet.pts is not None)
+  return max(ends_s, default=0.0)
+
+
+def _is_cut(container: av.container.InputContainer, end_s: float) -> bool:
+  """Whether the packets end, by their time stamps, well before the file says."""
   if not container.format.name.startswith(_LENGTH_IN_HEADER):
-    return
+    return False
   stated_s = (container.duration or 0) / av.time_base
   # After a seek beyond the last packet there is none, and nothing is known.
-  if 0 < end_s < stated_s - _MISSING_TAIL_S:
-    raise InputError(
-      f"{path}: is cut off: {end_s:.1f} s of {stated_s:.1f} s are there; fetch the file again"
-    )
+  return 0 < end_s - _stated_zero_s(container) < stated_s - _MISSING_TAIL_S
+
+
+def _stated_zero_s(container: av.container.InputContainer) -> float:
+  """The time stamp, in seconds, from which the stated length counts."""
+  # Programs disagree whether Matroska states where the file ends or how long it is.
+  return 0.0 if container.format.name.startswith("matroska,") else origin_s(container)
 
 
 def packet_end_s(packet: av.Packet) -> float:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import av
 import numpy as np
 
-from vsumjax.media import demux
+from vsumjax.media import colour, demux
 from vsumjax.types import InputError
 
 # Decoding starts at a key frame at least this long before what is wanted, so that the frame before
@@ -30,6 +30,7 @@ class MediaInfo:
 
   width, height: of the picture as displayed, in pixels.
   fps: mean frame rate, 0 where the file does not say.
+  stated_s: of a file that is cut off, the length that it states; `duration_s` is what is there.
   """
 
   duration_s: float
@@ -37,10 +38,16 @@ class MediaInfo:
   height: int
   fps: float
   has_audio: bool
+  stated_s: float | None = None
 
 
-def probe(path: demux.Path) -> MediaInfo:
+def probe(path: demux.Path, *, allow_cut: bool = False) -> MediaInfo:
   """Opens a video file and decodes its first frame.
+
+  Args:
+    path: a media file with a video stream.
+    allow_cut: find out whether the file is cut off; what is there counts then. Otherwise it has the
+      length that it states, and what reads it to its end refuses it.
 
   Raises:
     InputError: naming the file: missing, not media, cut off, no video stream, no frame in it.
@@ -48,7 +55,7 @@ def probe(path: demux.Path) -> MediaInfo:
   with demux.reading(path), demux.open_media(path) as container:
     stream = _video_stream(path, container)
     has_audio = bool(container.streams.audio)
-    packets = demux.packets_to_the_end(path, container, stream)
+    packets = demux.packets_to_the_end(path, container, stream, allow_cut=allow_cut)
     frame = next(demux.decode_packets(packets), None)
     if frame is None:
       raise _no_frame(path)
@@ -57,11 +64,14 @@ def probe(path: demux.Path) -> MediaInfo:
     duration_s = _stated_duration_s(container, stream)
   if duration_s is None:
     duration_s = _measured_duration_s(path)
+  there_s = demux.length_if_cut_s(path) if allow_cut else None
+  if there_s is not None:
+    return MediaInfo(there_s, width, height, fps, has_audio, stated_s=duration_s)
   return MediaInfo(duration_s, width, height, fps, has_audio)
 
 
 def iter_frames(
-  path: demux.Path, times_s: Sequence[float], size: tuple[int, int]
+  path: demux.Path, times_s: Sequence[float], size: tuple[int, int], allow_cut: bool = False
 ) -> Iterator[np.ndarray]:
   """Yields the frame on screen at each of the ascending times, scaled to `size`, as displayed.
 
@@ -71,12 +81,14 @@ def iter_frames(
   fall on one frame. In a file without damage, which others are asked for changes no bit of a frame.
 
   A frame that is flagged as interlaced is deinterlaced by FFmpeg's bwdif with the frames beside it:
-  what is shown is its first field, with the lines between filled in.
+  what is shown is its first field, with the lines between filled in. Colours of high dynamic range
+  are mapped to BT.709, as `colour` says.
 
   Args:
     path: a media file with a video stream.
     times_s: seconds from time 0 of the file, ascending.
     size: (height, width) of the frames wanted, in pixels.
+    allow_cut: take what there is of a file that is cut off.
 
   Yields:
     u8[height, width, 3], RGB, one for each time.
@@ -89,32 +101,33 @@ def iter_frames(
     raise ValueError("times_s must be ascending")
   if not times_s:
     return
-  scaler = av.video.reformatter.VideoReformatter()
+  scaler, to_standard = av.video.reformatter.VideoReformatter(), colour.StandardRange()
   before, shown, waiting = None, None, 0
   with demux.reading(path):
-    for start_s, frame in iter_timed_frames(path, times_s[0]):
+    for start_s, frame in iter_timed_frames(path, times_s[0], allow_cut=allow_cut):
       if shown is not None and start_s > times_s[waiting]:
-        pixels = _to_rgb(scaler, _deinterlaced(before, shown, frame), size)
+        pixels = _to_rgb(scaler, to_standard(_deinterlaced(before, shown, frame)), size)
         while start_s > times_s[waiting]:
           yield pixels
           waiting += 1
           if waiting == len(times_s):
             return
       before, shown = shown, frame
-    pixels = _to_rgb(scaler, _deinterlaced(before, shown, None), size)
+    pixels = _to_rgb(scaler, to_standard(_deinterlaced(before, shown, None)), size)
   for _ in times_s[waiting:]:
     yield pixels
 
 
 def iter_timed_frames(
-  path: demux.Path, from_s: float = -math.inf
+  path: demux.Path, from_s: float = -math.inf, *, allow_cut: bool = False
 ) -> Iterator[tuple[float, av.VideoFrame]]:
   """Yields the frames of a video in the order they are shown, each with its start in seconds.
 
   The first frame yielded is one that starts at or before `from_s`, or else the first of the file.
   Where key frames are marked and timed, decoding starts at one of them; elsewhere (raw streams,
   MPEG program streams, GIF) at the beginning. The frames are the same, bit by bit, unless the file
-  is damaged: what a decoder makes up for what is missing depends on what it saw before.
+  is damaged: what a decoder makes up for what is missing depends on what it saw before. With
+  `allow_cut`, a file that is cut off ends where it is cut.
 
   Raises:
     InputError: naming the file, as `probe`, or at the end a file that is cut off.
@@ -123,7 +136,7 @@ def iter_timed_frames(
     latest_s = from_s - _SEEK_LEADS_S[0]
     for lead_s in _SEEK_LEADS_S if latest_s > 0 else ():
       with demux.open_media(path) as container:
-        frames = _frames_from_keyframe(path, container, from_s - lead_s)
+        frames = _frames_from_keyframe(path, container, from_s - lead_s, allow_cut)
         first = next(frames, None)
         if first is not None and first[0] <= latest_s:
           yield first
@@ -131,7 +144,7 @@ def iter_timed_frames(
           return
     with demux.open_media(path) as container:
       stream = _video_stream(path, container)
-      packets = demux.packets_to_the_end(path, container, stream)
+      packets = demux.packets_to_the_end(path, container, stream, allow_cut=allow_cut)
       is_empty = True
       for timed in _timed_frames(container, stream, packets):
         is_empty = False
@@ -152,7 +165,7 @@ def _video_stream(path: demux.Path, container: av.container.InputContainer):
 
 
 def _frames_from_keyframe(
-  path: demux.Path, container, time_s: float
+  path: demux.Path, container, time_s: float, allow_cut: bool
 ) -> Iterator[tuple[float, av.VideoFrame]]:
   """Timed frames from a key frame before a time on; none where a key frame cannot be trusted."""
   stream = _video_stream(path, container)
@@ -163,7 +176,7 @@ def _frames_from_keyframe(
     container.seek(math.floor((max(time_s, 0.0) + zero_s) / stream.time_base), stream=stream)
   except av.FFmpegError:  # not every container can seek
     return
-  packets = demux.packets_to_the_end(path, container, stream)
+  packets = demux.packets_to_the_end(path, container, stream, allow_cut=allow_cut)
   packets = itertools.dropwhile(lambda packet: not packet.is_keyframe, packets)
   key = next(packets, None)
   if key is None or key.pts is None:
