@@ -233,7 +233,8 @@ def _add_video(output, frame: av.VideoFrame, source) -> av.VideoStream:
   encoder.flags |= av.codec.context.Flags.frame_duration
   if source.sample_aspect_ratio:
     turned = frame.width == source.height != source.width
-    encoder.sample_aspect_ratio = source.sample_aspect_ratio ** (-1 if turned else 1)
+    shape = source.sample_aspect_ratio
+    encoder.sample_aspect_ratio = 1 / shape if turned else shape
   encoder.colorspace, encoder.color_primaries = frame.colorspace, frame.color_primaries
   encoder.color_trc = frame.color_trc
   return stream
