@@ -1,20 +1,42 @@
 # Everything sets itself up: only Python 3.11 or later, make and git are needed.
-PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
+# PYTHON=python3.12 sets up anew with another; without it, the one that is there stays.
+PYTHON ?= $(or $(wildcard $(BIN)/python),python3)
 ROOT ?= runs/demo
 
-.PHONY: setup demo test test-long study sparse-logits lint lock clean
+SAY_VERSION := -c 'import sys; print("%d.%d" % sys.version_info[:2])'
+VERSION := $(shell $(PYTHON) $(SAY_VERSION))
+# The lowest and the newest releases that are tested: JAX 0.12 needs Python 3.12. There the peer
+# tests that need torch are skipped: its build for that Python is of CUDA, several GB.
+ifeq ($(VERSION),3.11)
+CONSTRAINTS := constraints.txt
+TEST_EXTRAS := test,parity
+else
+CONSTRAINTS := constraints-newest.txt
+TEST_EXTRAS := test
+endif
+JAX_TESTS := tests/models tests/ops tests/training tests/inference tests/tasks tests/experiment \
+	tests/convert/test_orbax_folder.py tests/convert/test_load_params.py tests/data/test_pipeline.py \
+	tests/test_sharding.py tests/jobs/test_cached_text.py
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
+
+.PHONY: setup demo test test-jax test-long study sparse-logits lint lock clean
 
 setup: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+# A virtual environment of another Python is replaced, for its packages are other ones.
+$(VENV)/.python-$(VERSION):
+	test "$$($(BIN)/python $(SAY_VERSION) 2> /dev/null)" = "$(VERSION)" \
+		|| $(PYTHON) -m venv --clear $(VENV)
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.python-$(VERSION) pyproject.toml $(CONSTRAINTS)
+	$(INSTALL) --editable .
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	$(INSTALL) --editable '.[$(TEST_EXTRAS)]'
 	touch $@
 
 ## make a corpus, distil teacher -> mentor -> student, evaluate, summarise a video
@@ -24,6 +46,10 @@ demo: setup
 ## lint, import directions and the test suite
 test: $(VENV)/.installed-test lint
 	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
+
+## what of the suite tells most of the versions of JAX, Flax, Orbax, Optax, qwix and Grain
+test-jax: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile $(JAX_TESTS)
 
 ## what takes minutes: kill and resume many times, the demo from nothing
 test-long: $(VENV)/.installed-test
@@ -41,9 +67,9 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-## constraints.txt from what is installed now; a CPU build of torch is pinned by its version alone
+## the constraints from what is installed now; a CPU build of torch is pinned by its version alone
 lock: $(VENV)/.installed-test
-	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints.txt
+	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//' > $(CONSTRAINTS)
 
 clean:
 	rm -rf $(VENV) runs

@@ -54,3 +54,12 @@ def test_a_step_that_keeps_its_specs_passes():
 def test_a_step_that_does_not_is_caught(step):
   with pytest.raises(AssertionError):
     testing.assert_step_specs(step, STATE, BATCH)
+
+
+def test_rounding_is_a_few_units_of_the_largest_value():
+  x = jnp.array([1000.0, 1e-3])
+  ulp = 1000 * np.finfo(np.float32).eps
+  testing.assert_same_up_to_rounding({"a": x.at[1].add(30 * ulp)}, {"a": x})
+  for other in (x.at[1].add(40 * ulp), x.astype(jnp.float16), x[:1], x.at[0].set(jnp.nan)):
+    with pytest.raises(AssertionError):
+      testing.assert_same_up_to_rounding({"a": other}, {"a": x})

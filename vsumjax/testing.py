@@ -101,3 +101,34 @@ def assert_step_specs(train_step: Callable, state: Any, batch: Any) -> None:
   assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == before
   for name, (total, weight) in metrics.items():
     assert total.shape == weight.shape == (), f"{name} is not a pair of scalars"
+
+
+def assert_same_up_to_rounding(actual: Any, expected: Any, ulps: float = 32.0) -> None:
+  """Compares what two separately compiled programs say that are one in mathematics.
+
+  XLA chooses for each program and processor in which order it adds up and where it fuses a
+  multiplication with an addition, so equal bits would be luck. Sums err by the size of their terms,
+  not of their result: the bound is `ulps` units in the last place of a leaf's largest value.
+
+  Args:
+    actual: arrays of one tree and floating dtypes, finite.
+    expected: arrays of the same tree, shapes and dtypes.
+    ulps: the default is several times what the tiny models show, and a ten-thousandth of what a
+      wrong layer, row or token does to them.
+
+  Raises:
+    AssertionError: another tree, shape or dtype, or a value further away.
+  """
+  assert jax.tree.structure(actual) == jax.tree.structure(expected)
+  for (path, got), want in zip(
+    jax.tree.leaves_with_path(actual), jax.tree.leaves(expected), strict=True
+  ):
+    assert (got.shape, got.dtype) == (want.shape, want.dtype), jax.tree_util.keystr(path)
+    bound = ulps * float(jnp.finfo(want.dtype).eps) * np.abs(np.asarray(want, np.float64)).max()
+    np.testing.assert_allclose(
+      np.asarray(got, np.float64),
+      np.asarray(want, np.float64),
+      rtol=0,
+      atol=bound,
+      err_msg=jax.tree_util.keystr(path),
+    )

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from vsumjax import testing
 from vsumjax.convert import formats
 from vsumjax.data import pipeline
 from vsumjax.experiment.run import run_training
@@ -56,8 +57,11 @@ def test_generate_answers_as_our_last_exit(make_config, tmp_path):
       do_sample=False,
       prefix_allowed_tokens_fn=lambda *_: facts["score_ids"],
     )
-    levels.append(output.logits[-1, is_row, 0].argmax(-1))
-    np.testing.assert_array_equal(out[:, -1].numpy(), score_ids[levels[-1]])
+    logits_BC = output.logits[-1, is_row, 0]
+    levels.append((out[:, -1:].numpy() == score_ids).argmax(-1))
+    theirs_B = np.take_along_axis(logits_BC, levels[-1][:, None], -1)[:, 0]
+    # Of two that are equal but for rounding, either may be the largest.
+    np.testing.assert_allclose(theirs_B, logits_BC.max(-1), atol=1e-4)
   assert len(np.unique(np.concatenate(levels))) > 1
 
 
@@ -93,5 +97,5 @@ def test_adapters_are_merged_into_the_export(make_config, tmp_path, changes):
     for path, leaf in jax.tree_util.tree_leaves_with_path(expected)
   }
   assert exported.tensors.keys() == leaves.keys()
-  for name, leaf in leaves.items():
-    np.testing.assert_array_equal(exported.tensors[name].array(), np.asarray(leaf), err_msg=name)
+  merged = {name: exported.tensors[name].array() for name in leaves}
+  testing.assert_same_up_to_rounding(merged, leaves, ulps=2)

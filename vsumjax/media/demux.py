@@ -27,10 +27,12 @@ Path = str | os.PathLike[str]
 
 _MISSING_TAIL_S = 1.0  # a stated length may be this much longer than what the packets cover
 _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")  # of MP4 and QuickTime
-# Containers that state their length. Of others FFmpeg makes a guess from the bit rate.
 _TAIL_S = 5.0  # from here to its end, a file is looked at to tell whether it is whole
+# Containers that state their length. Of others FFmpeg makes a guess from the bit rate.
 _LENGTH_IN_HEADER = ("mov,", "matroska,", "avi", "flv", "asf", "mxf")
 _KNOWN_CLOCKS = 256  # files whose clocks are remembered, so that each is read through once
+# Text in odd bytes, which nothing here reads, fails in PyAV unless replaced; since 19 it always is.
+_ODD_METADATA = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
 @contextlib.contextmanager
@@ -78,8 +80,7 @@ def _open_as_stored(path: Path) -> Iterator[av.container.InputContainer]:
       if not is_url(path):  # these FFmpeg opens by itself, which is faster
         file.close()
         source = f"file:{os.fspath(path)}"  # lest a colon in the name ends that of a protocol
-      # Only the decoded text of metadata may fail on odd bytes, and nothing here reads it.
-      container = stack.enter_context(av.open(source, metadata_errors="replace"))
+      container = stack.enter_context(av.open(source, **_ODD_METADATA))
       if container.format.name == "tty":
         raise InputError(f"{path}: is a text, which FFmpeg would show as a picture; give a video")
     yield container

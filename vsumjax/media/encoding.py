@@ -107,7 +107,8 @@ def add_video(output, canvas: Canvas, pace: Pace, source: av.VideoStream) -> av.
   encoder.flags |= av.codec.context.Flags.frame_duration
   if source.sample_aspect_ratio:
     turned = frame.width == source.height != source.width
-    encoder.sample_aspect_ratio = source.sample_aspect_ratio ** (-1 if turned else 1)
+    shape = source.sample_aspect_ratio
+    encoder.sample_aspect_ratio = 1 / shape if turned else shape
   _tag(encoder, frame)
   return stream
 
