@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ROOT ?= runs/demo
 
-.PHONY: setup demo test test-long study sparse-logits lint lock clean
+.PHONY: setup demo test test-long mutations study sparse-logits lint lock clean
 
 setup: $(VENV)/.installed
 
@@ -28,6 +28,10 @@ test: $(VENV)/.installed-test lint
 ## what takes minutes: kill and resume many times, the demo from nothing
 test-long: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m long
+
+## faults made on purpose, in a copy of the tree, each of which a test of `make test` must catch
+mutations: $(VENV)/.installed-test
+	$(BIN)/python tests/mutations.py
 
 ## the figures of the README: three seeds, with and without distillation, inputs taken away
 study: setup
