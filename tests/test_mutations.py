@@ -2,9 +2,8 @@
 
 import ast
 
-import pytest
-
 import mutations
+import pytest
 
 
 @pytest.mark.parametrize("mutation", mutations.MUTATIONS, ids=lambda mutation: mutation.name)
