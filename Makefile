@@ -23,7 +23,7 @@ demo: setup
 
 ## lint, import directions and the test suite
 test: $(VENV)/.installed-test lint
-	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile --no-loadscope-reorder
 
 ## what takes minutes: kill and resume many times, the demo from nothing
 test-long: $(VENV)/.installed-test
