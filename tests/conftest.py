@@ -1,5 +1,6 @@
 """Eight CPU devices, executed shape annotations, no silent rank promotion; a tiny trained model."""
 
+import fcntl
 import gc
 import json
 import logging
@@ -100,13 +101,35 @@ def one_device():
 
 
 @pytest.fixture(scope="session")
-def corpus(tmp_path_factory):
+def once(tmp_path_factory):
+  """`once(name, make)`: a folder that `make(folder)` fills, once for all workers; don't change."""
+  root = tmp_path_factory.getbasetemp()
+  if "PYTEST_XDIST_WORKER" in os.environ:
+    root = root.parent  # of the folders of all workers
+
+  def fill(name, make):
+    folder, made = root / f"once-{name}", root / f"once-{name}.made"
+    with (root / f"once-{name}.lock").open("w") as lock:
+      fcntl.flock(lock, fcntl.LOCK_EX)
+      if not made.exists():
+        folder.mkdir()
+        make(folder)
+        made.touch()
+    return folder
+
+  return fill
+
+
+@pytest.fixture(scope="session")
+def corpus(once):
   """A folder with manifest.jsonl, six short videos in media/ and tokenizer.model; don't change."""
-  root = tmp_path_factory.mktemp("corpus")
-  corpora.make_corpus(root, CORPUS)
-  texts = [prompt.TEMPLATE, *audio.PHRASES, "the quick farmer smashes a golden record"]
-  tokenizer.train_tokenizer(texts, root / "tokenizer.model", vocab_size=360, num_markers=4)
-  return root
+
+  def make(root):
+    corpora.make_corpus(root, CORPUS)
+    texts = [prompt.TEMPLATE, *audio.PHRASES, "the quick farmer smashes a golden record"]
+    tokenizer.train_tokenizer(texts, root / "tokenizer.model", vocab_size=360, num_markers=4)
+
+  return once("corpus", make)
 
 
 @pytest.fixture(scope="session")
@@ -163,9 +186,9 @@ def make_config(config_values):
 
 
 @pytest.fixture(scope="session")
-def trained(make_config, tmp_path_factory):
+def trained(make_config, once):
   """The finished workdir of a tiny model; don't change it."""
-  return train(make_config(), tmp_path_factory.mktemp("trained") / "teacher")
+  return once("trained", lambda root: train(make_config(), root / "teacher")) / "teacher"
 
 
 @pytest.fixture(scope="session")
