@@ -21,7 +21,7 @@ JAX_TESTS := tests/models tests/ops tests/training tests/inference tests/tasks t
 	tests/test_sharding.py tests/jobs/test_cached_text.py
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 
-.PHONY: setup demo test test-jax test-long study sparse-logits lint lock clean
+.PHONY: setup demo test test-jax test-long mutations study sparse-logits lint lock clean
 
 setup: $(VENV)/.installed
 
@@ -43,17 +43,24 @@ $(VENV)/.installed-test: $(VENV)/.installed
 demo: setup
 	$(BIN)/python launch/demo.py --root $(ROOT)
 
-## lint, import directions and the test suite
+## lint and the test suite: what must pass before a change goes in
+# Two workers, a file of tests each at a time, so that its fixtures are trained once.
 test: $(VENV)/.installed-test lint
-	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile --no-loadscope-reorder
 
 ## what of the suite tells most of the versions of JAX, Flax, Orbax, Optax, qwix and Grain
 test-jax: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile $(JAX_TESTS)
 
-## what takes minutes: kill and resume many times, the demo from nothing
+## what repeats in more cases or at random moments what `make test` covers: many kills and resumes,
+## every case of the parity with transformers, the demo from nothing; an hour
 test-long: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m long
+
+## faults made on purpose, in a copy of the tree, each of which a test of `make test` must catch:
+## after changing tests, to see that they still can fail; minutes
+mutations: $(VENV)/.installed-test
+	$(BIN)/python tests/mutations.py
 
 ## the figures of the README: three seeds, with and without distillation, inputs taken away
 study: setup

@@ -13,6 +13,15 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 240
 
+# A training to be disturbed, and all that its state may hold.
+NUM_STEPS = 40
+STEPS = {"train.num_steps": NUM_STEPS, "train.eval_every": 10, "train.log_every": 1}
+OPTIONS = {
+  "train.accumulate": 2,
+  "train.ema_decay": 0.9,
+  "train.keep_best": "validation/loss",
+}
+
 needs_proc = pytest.mark.skipif(
   not Path("/proc/self/stat").exists(), reason="needs Linux' /proc to see processes"
 )

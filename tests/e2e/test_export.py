@@ -29,13 +29,13 @@ LORA = {
 
 
 def _train(make_config, folder, **changes):
-  return run_training(make_config(**PALIGEMMA, **changes), folder / "run", lambda *update: None)
+  return run_training(make_config(**changes), folder / "run", lambda *update: None)
 
 
 def test_generate_answers_as_our_last_exit(make_config, tmp_path):
   torch = pytest.importorskip("torch")
   transformers = pytest.importorskip("transformers")
-  workdir = _train(make_config, tmp_path)
+  workdir = _train(make_config, tmp_path, **PALIGEMMA)
   convert(workdir, tmp_path / "hf", kind="hf")
   theirs = transformers.PaliGemmaForConditionalGeneration.from_pretrained(tmp_path / "hf").float()
   facts = json.loads((tmp_path / "hf" / "vsumjax.json").read_text())

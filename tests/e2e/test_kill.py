@@ -4,46 +4,30 @@ import random
 import time
 
 import pytest
-from launched import Training, num_lines, result
-
-NUM_STEPS = 40
-OPTIONS = {
-  "train.accumulate": 2,
-  "train.ema_decay": 0.9,
-  "train.keep_best": "validation/loss",
-}
+from launched import NUM_STEPS, STEPS, Training, num_lines, result
 
 
 @pytest.fixture(scope="module")
-def write(write_config, config_values, tmp_path_factory):
-  """`write(**changes)`: a config file for one device, with a checkpoint every 5 steps."""
-
-  def write(**changes):
-    often = {"num_steps": NUM_STEPS, "checkpoint_every": 5, "eval_every": 10, "log_every": 1}
-    values = config_values(**{f"train.{key}": value for key, value in often.items()}, **changes)
-    return write_config(tmp_path_factory.mktemp("config") / "tiny.py", values)
-
-  return write
+def config(write_config, config_values, tmp_path_factory):
+  """A config file for one device, without options."""
+  values = config_values(**STEPS, **{"train.checkpoint_every": 5})
+  return write_config(tmp_path_factory.mktemp("config") / "tiny.py", values)
 
 
 def _is_saving(workdir):
   return any((workdir / "checkpoints").glob("*orbax-checkpoint-tmp*"))
 
 
-@pytest.fixture(
-  scope="module",
-  params=[
-    pytest.param({}, id="plain", marks=pytest.mark.long),
-    pytest.param(OPTIONS, id="options"),
-  ],
-)
-def straight(request, write, tmp_path_factory):
+@pytest.fixture(scope="module", params=[pytest.param("plain", marks=pytest.mark.long), "options"])
+def straight(request, config, tmp_path_factory):
   """(config, what a run gives that nobody disturbs)."""
-  config, workdir = write(**request.param), tmp_path_factory.mktemp("straight")
+  if request.param == "options":
+    return request.getfixturevalue("undisturbed")
+  workdir = tmp_path_factory.mktemp("straight")
   assert Training(config, workdir).finish() == 1
   finished, lines = result(workdir)
   assert len(lines) == NUM_STEPS + 5
-  assert ("metric" in finished) == bool(request.param)
+  assert "metric" not in finished
   return config, (finished, lines)
 
 

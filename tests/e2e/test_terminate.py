@@ -4,25 +4,18 @@ import os
 import signal
 
 import pytest
-from launched import Training, num_lines, require_gone, result
+from launched import NUM_STEPS, OPTIONS, STEPS, Training, num_lines, require_gone, result
 
-NUM_STEPS = 24
 GRACE_S = 10
 
 
 @pytest.fixture(scope="module")
 def config(write_config, config_values, tmp_path_factory):
   """A checkpoint only at the ends, workers that make batches, and all that a state may hold."""
-  changes = {
-    "train.num_steps": NUM_STEPS,
-    "train.checkpoint_every": 1000,
-    "train.eval_every": 10,
-    "train.accumulate": 2,
-    "train.ema_decay": 0.9,
-    "train.keep_best": "validation/loss",
-    "data.num_workers": 1,
-  }
-  return write_config(tmp_path_factory.mktemp("config") / "tiny.py", config_values(**changes))
+  values = config_values(
+    **STEPS, **OPTIONS, **{"train.checkpoint_every": 1000, "data.num_workers": 1}
+  )
+  return write_config(tmp_path_factory.mktemp("config") / "tiny.py", values)
 
 
 def _saved_at(err):
@@ -33,9 +26,8 @@ def _saved_at(err):
   return int(step.split(";")[0])
 
 
-def test_it_saves_and_goes_on_as_if_never_told(config, tmp_path):
-  straight, workdir = tmp_path / "straight", tmp_path / "told"
-  assert Training(config, straight).finish() == 1
+def test_it_saves_and_goes_on_as_if_never_told(config, undisturbed, tmp_path):
+  workdir = tmp_path / "told"
   training = Training(config, workdir)
   training.wait_until(lambda: num_lines(workdir) >= 5)
   workers = training.workers()
@@ -50,7 +42,7 @@ def test_it_saves_and_goes_on_as_if_never_told(config, tmp_path):
   assert (workdir / "checkpoints" / str(step)).is_dir()
   assert not (workdir / "FINISHED.json").exists()
   assert Training(config, workdir).finish() == step + 1
-  assert result(workdir) == result(straight)
+  assert result(workdir) == undisturbed[1]
 
 
 def test_before_the_first_step_it_ends_at_once(config, tmp_path):

@@ -85,6 +85,10 @@ def slow_frames(scores, picks, num_frames):
   return [scores[max(i for i, p in enumerate(picks) if p <= f)] for f in range(num_frames)]
 
 
+def _bytes(length):
+  return st.binary(min_size=length, max_size=length)
+
+
 @st.composite
 def cases(draw):
   """A video whose means are exact in binary, so that ties are ties however they are added up."""
@@ -94,18 +98,14 @@ def cases(draw):
   num_frames = ends[-1] + draw(st.integers(0, 9))
   step = draw(st.sampled_from([1, 2, 3]))
   picks = list(range(0, num_frames, step))
-  # Few different values; constant scores and summaries without a frame come up by themselves.
-  value = draw(st.sampled_from([st.integers(0, 3), st.integers(2, 2), st.integers(-1, 8)]))
-  scores = draw(st.lists(value, min_size=len(picks), max_size=len(picks)))
-  num_users = draw(st.integers(1, 4))
-  levels = [
-    draw(st.lists(st.integers(1, 5), min_size=num_frames, max_size=num_frames))
-    for _ in range(num_users)
-  ]
-  summaries = [
-    draw(st.lists(st.booleans(), min_size=num_frames, max_size=num_frames))
-    for _ in range(num_users)
-  ]
+  # Few different values. Bytes are drawn far quicker than lists.
+  low, num_values = draw(st.sampled_from([(0, 4), (2, 1), (-1, 10)]))
+  scores = [low + byte % num_values for byte in draw(_bytes(len(picks)))]
+  users = range(draw(st.integers(1, 4)))
+  num_levels = draw(st.sampled_from([1, 2, 5, 5]))
+  levels = [[1 + byte % num_levels for byte in draw(_bytes(num_frames))] for _ in users]
+  chosen = draw(st.sampled_from([0, 30, 128, 256]))  # of 256 frames; none, some or all
+  summaries = [[byte < chosen for byte in draw(_bytes(num_frames))] for _ in users]
   return num_frames, picks, [s / 8 for s in scores], levels, summaries, segments
 
 

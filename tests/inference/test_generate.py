@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,49 +31,60 @@ def case():
   return model, params, mesh, prompt
 
 
-def _generator(case, eos_id=EOS, **config):
+@pytest.fixture(scope="module")
+def generator(case):
+  """`generator(eos_id=-1, temperature=3.0)`: made, and so compiled, once for each setting."""
   model, params, mesh, _ = case
-  settings = generate.GenerateConfig(**{"max_new_tokens": J} | config)
-  return generate.Generator(
-    model, params, mesh, sharding.LogicalRules(), settings, eos_id=eos_id, pad_id=PAD
-  )
+
+  @functools.cache
+  def make(eos_id=EOS, **config):
+    settings = generate.GenerateConfig(**{"max_new_tokens": J} | config)
+    return generate.Generator(
+      model, params, mesh, sharding.LogicalRules(), settings, eos_id=eos_id, pad_id=PAD
+    )
+
+  return make
 
 
 def _by_whole_sequences(case, row):
-  """Greedy tokens and log probability of one row without a cache: the model on what is there."""
+  """Greedy tokens and log probability of one row without a cache: the model on what is there.
+
+  What is not there yet is padding, so that one program serves all lengths.
+  """
   model, params, mesh, prompt = case
   valid = np.asarray(prompt.input_mask[row])
-  tokens = list(np.asarray(prompt.tokens[row])[valid])
-  mask_ar = [0] * len(tokens)
-  total = 0.0
+  start, total = valid.sum(), 0.0
+  tokens_T = np.zeros(start + J, np.int32)
+  tokens_T[:start] = np.asarray(prompt.tokens[row])[valid]
+  place_T = np.arange(start + J)
+  apply = jax.jit(lambda sequence: model.apply({"params": params}, sequence, method="lm_logits"))
   with sharding.use_mesh(mesh):
-    for _ in range(J):
+    for length in range(start, start + J):
       sequence = Prompt(
         prompt.frames[row : row + 1],
-        jnp.array([tokens], jnp.int32),
-        jnp.array([mask_ar], jnp.int32),
-        jnp.ones((1, len(tokens)), bool),
+        jnp.asarray(tokens_T[None]),
+        jnp.asarray(place_T[None] >= start, jnp.int32),
+        jnp.asarray(place_T[None] < length),
       )
-      logits = model.apply({"params": params}, sequence, method="lm_logits")[0, -1]
-      tokens.append(int(logits.argmax()))
-      mask_ar.append(1)
+      logits = apply(sequence)[0, length - 1]
+      tokens_T[length] = logits.argmax()
       total += float(jax.nn.log_softmax(logits).max())
-  return tokens[-J:], total
+  return tokens_T[start:], total
 
 
 @pytest.mark.parametrize("row", [0, 1])
-def test_greedy_equals_running_the_whole_sequence_again(case, row):
-  generated = _generator(case, eos_id=-1)(case[-1])
+def test_greedy_equals_running_the_whole_sequence_again(case, generator, row):
+  generated = generator(eos_id=-1)(case[-1])
   tokens, log_prob = _by_whole_sequences(case, row)
   np.testing.assert_array_equal(generated.tokens[row], tokens)
   np.testing.assert_allclose(generated.log_prob[row], log_prob, rtol=1e-4)
   assert generated.length[row] == J
 
 
-def test_an_answer_ends_with_the_end_of_text(case):
-  free = _generator(case, eos_id=-1)(case[-1])
+def test_an_answer_ends_with_the_end_of_text(case, generator):
+  free = generator(eos_id=-1)(case[-1])
   stop = int(free.tokens[0, 2])
-  ended = _generator(case, eos_id=stop)(case[-1])
+  ended = generator(eos_id=stop)(case[-1])
   for row in range(3):
     expected = list(np.asarray(free.tokens[row]))
     if stop in expected:
@@ -82,37 +95,37 @@ def test_an_answer_ends_with_the_end_of_text(case):
   assert ended.length[0] <= 3
 
 
-def test_rows_do_not_feel_their_neighbours_or_padding(case):
+def test_rows_do_not_feel_their_neighbours_or_padding(case, generator):
   prompt = case[-1]
-  together = _generator(case, eos_id=-1)(prompt)
+  together = generator(eos_id=-1)(prompt)
   garbage = jnp.where(prompt.input_mask, prompt.tokens, 33)
   np.testing.assert_array_equal(
-    _generator(case, eos_id=-1)(prompt.replace(tokens=garbage)).tokens, together.tokens
+    generator(eos_id=-1)(prompt.replace(tokens=garbage)).tokens, together.tokens
   )
-  alone = _generator(case, eos_id=-1)(jax.tree.map(lambda x: x[1:2], prompt))
+  alone = generator(eos_id=-1)(jax.tree.map(lambda x: x[1:2], prompt))
   np.testing.assert_array_equal(alone.tokens[0], together.tokens[1])
 
 
-def test_text_alone(case):
+def test_text_alone(case, generator):
   _, _, _, prompt = case
   words = prompt.tokens[:, 4:]
   text = Prompt(prompt.frames[:, :0], words, prompt.mask_ar[:, 4:], prompt.input_mask[:, 4:])
-  with_image = _generator(case, eos_id=-1)(prompt)
-  without = _generator(case, eos_id=-1)(text)
+  with_image = generator(eos_id=-1)(prompt)
+  without = generator(eos_id=-1)(text)
   assert without.tokens.shape == (3, J)
   assert (without.tokens != with_image.tokens).any()
 
 
-def test_draws_follow_the_seed(case):
-  sample = _generator(case, eos_id=-1, temperature=3.0)
+def test_draws_follow_the_seed(case, generator):
+  sample = generator(eos_id=-1, temperature=3.0)
   first = sample(case[-1], seed=1).tokens
   np.testing.assert_array_equal(first, sample(case[-1], seed=1).tokens)
   assert (first != sample(case[-1], seed=2).tokens).any()
 
 
-def test_a_tiny_nucleus_is_greedy(case):
-  greedy = _generator(case, eos_id=-1)(case[-1]).tokens
-  drawn = _generator(case, eos_id=-1, temperature=1.0, top_p=1e-6)(case[-1], seed=3).tokens
+def test_a_tiny_nucleus_is_greedy(case, generator):
+  greedy = generator(eos_id=-1)(case[-1]).tokens
+  drawn = generator(eos_id=-1, temperature=1.0, top_p=1e-6)(case[-1], seed=3).tokens
   np.testing.assert_array_equal(drawn, greedy)
 
 

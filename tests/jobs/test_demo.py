@@ -10,7 +10,7 @@ from vsumjax.data.teacher_cache.reader import verify
 from vsumjax.jobs import demo
 
 STEPS = (
-  "config.train.update(num_steps=4, batch_size=4, checkpoint_every=2, eval_every=4, log_every=1)"
+  "config.train.update(num_steps=4, batch_size=4, checkpoint_every=4, eval_every=4, log_every=1)"
 )
 SMALL = corpora.CorpusConfig(
   num_train=2, num_validation=1, num_test=1, num_annotators=3, min_s=8, max_s=8, height=48,

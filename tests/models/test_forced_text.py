@@ -1,5 +1,7 @@
 """A text after the prompt: what decoding says, what the prompt sees of it, what it sees ahead."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,8 +38,12 @@ def case(request):
 
 
 def _apply(case, *args, method=None):
-  model, params = case[:2]
-  return jax.jit(lambda p, *a: model.apply({"params": p}, *a, method=method))(params, *args)
+  return _jitted(*case[:2], *args, method=method)
+
+
+@functools.partial(jax.jit, static_argnums=0, static_argnames="method")
+def _jitted(model, params, *args, method):
+  return model.apply({"params": params}, *args, method=method)
 
 
 def _forced_logits(case, forced):
@@ -102,7 +108,7 @@ def test_a_token_is_predicted_from_what_is_before_it(case):
 
       return model.apply({"params": params}, x_BTD, method=read)[:2].sum()
 
-    x_BTD = model.apply({"params": params}, forced, method="embed")
+    x_BTD = _apply(case, forced, method="embed")
     return np.abs(jax.jit(jax.grad(predicted))(x_BTD)).max(axis=(0, 2))
 
   for y in (0, 3):

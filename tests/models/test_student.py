@@ -1,6 +1,7 @@
 """Properties of the whole model at tiny size."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -21,19 +22,21 @@ def _init(model, batch, seed=0):
   return init(jax.random.key(seed))
 
 
+@functools.partial(jax.jit, static_argnums=0, static_argnames="method")
 def _apply(model, params, *args, method=None):
-  return jax.jit(lambda p, *a: model.apply({"params": p}, *a, method=method))(params, *args)
+  return model.apply({"params": params}, *args, method=method)
 
 
 def _logits(model, params, batch):
   return _apply(model, params, batch).logits
 
 
-@pytest.fixture(params=[1, 3], ids=["N=1", "N=3"])
+@pytest.fixture(scope="module", params=[1, 3], ids=["N=1", "N=3"])
 def case(request):
   batch = testing.random_batch(window=request.param, frames=2)
   model = testing.tiny_model()
-  return model, _init(model, batch), batch
+  with sharding.use_mesh(sharding.build_mesh(sharding.MeshConfig(), jax.devices()[:1])):
+    return model, _init(model, batch), batch
 
 
 def test_shapes_and_confidence(case):

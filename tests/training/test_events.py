@@ -2,20 +2,25 @@
 
 import json
 import struct
+from math import nan
 
 import pytest
 from tensorboardX.proto import event_pb2
+from tensorboardX.record_writer import masked_crc32c
 
+from vsumjax.training.events import EventsFile
 from vsumjax.training.metrics import Log
 
 
 def _events(path):
   """The records of an event file: length, its checksum, the message, its checksum."""
-  content, at = path.read_bytes(), 0
-  while at < len(content):
-    (length,) = struct.unpack("<Q", content[at : at + 8])
-    yield event_pb2.Event.FromString(content[at + 12 : at + 12 + length])
-    at += 16 + length
+  content = path.read_bytes()
+  while content:
+    length, length_crc = struct.unpack("<QI", content[:12])
+    message, (crc,) = content[12 : 12 + length], struct.unpack("<I", content[12 + length :][:4])
+    assert (length_crc, crc) == (masked_crc32c(content[:8]), masked_crc32c(message))
+    yield event_pb2.Event.FromString(message)
+    content = content[16 + length :]
 
 
 def _as_tensorboard_shows(folder):
@@ -63,6 +68,24 @@ def test_a_run_that_starts_anew_purges_all(write, tmp_path):
   write(None, range(3))
   write(None, range(1))
   assert {step for step, *_ in _as_tensorboard_shows(tmp_path / "events")} == {0}
+
+
+def test_a_file_is_one_that_tensorboard_reads(tmp_path):
+  file = EventsFile(tmp_path, 300)
+  file.append(2**40, {"größe": -1.5, "too large": 1e300, "nan": nan})
+  file.close()
+  (path,) = tmp_path.iterdir()
+  assert path.name.startswith("events.out.tfevents.")
+  version, start, said = _events(path)
+  assert version.file_version == "brain.Event:2"
+  assert (start.step, start.session_log.status) == (300, event_pb2.SessionLog.START)
+  assert (said.step, said.wall_time) == (2**40, pytest.approx(start.wall_time, abs=60))
+  values = {value.tag: value.simple_value for value in said.summary.value}
+  assert values == {
+    "größe": -1.5,
+    "too large": float("inf"),
+    "nan": pytest.approx(nan, nan_ok=True),
+  }
 
 
 def test_nothing_is_made_where_nothing_is_written(write, tmp_path):

@@ -54,7 +54,8 @@ def cached_losses(make_config, teachers, tmp_path_factory):
   return _losses(config, tmp_path_factory.mktemp("cached"))
 
 
-@pytest.mark.parametrize("cached", [(), ("teacher",)])
+# One of each kind asks a teacher in the step, too, and puts its answer among the cached ones.
+@pytest.mark.parametrize("cached", [pytest.param((), marks=pytest.mark.long), ("teacher",)])
 def test_losses_are_those_of_the_caches_at_every_step(
   cached, make_config, teachers, cached_losses, tmp_path
 ):

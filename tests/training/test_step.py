@@ -86,12 +86,13 @@ def test_padding_rows_change_no_gradient(train_step, first, batch):
   padded = batch.replace(
     weight=batch.weight.at[2:].set(0.0), targets=batch.targets.at[2:].set(jnp.nan)
   )
-  whole, alone, same = (
-    train_step(first, b)[0].params["kernel"]
-    for b in (batch, jax.tree.map(lambda x: x[:2], batch), padded)
-  )
+  steps = [train_step(first, b) for b in (batch, jax.tree.map(lambda x: x[:2], batch), padded)]
+  whole, alone, same = (after.params["kernel"] for after, _ in steps)
   assert jnp.abs(whole - alone).max() > 1e-3
   np.testing.assert_allclose(same, alone, rtol=1e-5)
+  # Adam's step is blind to the size of a gradient, which the weight of padding would change.
+  _, norm, same_norm = (metrics["grad_norm"][0] for _, metrics in steps)
+  np.testing.assert_allclose(same_norm, norm, rtol=1e-5)
 
 
 def test_a_batch_of_padding_alone_gives_no_nan(train_step, first, batch):

@@ -246,6 +246,8 @@ class Gemma(nn.Module):
       split_rngs={"params": True},
       length=c.depth,
       in_axes=(0, nn.broadcast),
+      # The check traces all once more. Without it, new parameters would be other ones.
+      check_constancy_invariants=self.is_initializing(),
       metadata_params={nn.PARTITION_NAME: "layers"},
       methods=["read", "prefill", "decode"],
     )(c, self.weights)

@@ -114,6 +114,8 @@ class Transformer(nn.Module):
       split_rngs={"params": True},
       length=self.config.depth,
       in_axes=nn.broadcast,
+      # The check traces all once more. Without it, new parameters would be other ones.
+      check_constancy_invariants=self.is_initializing(),
       metadata_params={nn.PARTITION_NAME: "layers"},
     )
     x_ITD, _ = stack(self.config, self.weights, name="encoderblock")(x_ITD, None)
