@@ -37,7 +37,7 @@ def _restore_logging(run_cli):
       "vsumjax train: [Errno 13] Permission denied: '/out'\n",
     ),
     (Stopped("stopped; saved at step 3"), 143, "vsumjax train: stopped; saved at step 3\n"),
-    (KeyboardInterrupt(), 130, "stopped; the same command goes on from what is finished\n"),
+    (KeyboardInterrupt(), 130, "stopped; the same command resumes from what is finished\n"),
   ],
 )
 def test_what_the_user_can_mend_is_one_line(capfd, error, status, line):

@@ -47,7 +47,7 @@ def report(command: str, run: Callable[[], None], *, verbose: bool = False) -> i
     print(f"vsumjax {command}: {error}", file=sys.stderr)
     return 2
   except KeyboardInterrupt:
-    print("stopped; the same command goes on from what is finished", file=sys.stderr)
+    print("stopped; the same command resumes from what is finished", file=sys.stderr)
     return 130
   except stopping.Stopped as stopped:
     print(f"vsumjax {command}: {stopped}", file=sys.stderr)

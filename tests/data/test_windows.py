@@ -209,7 +209,7 @@ def test_segments_may_be_given_by_their_edges(videos, tokenizer):
   with pytest.raises(InputError, match=r"video 'v0' has no edges_s"):
     WindowSource(videos[:1], given, tokenizer)
   beyond = dataclasses.replace(item, edges_s=(0.0, 7.0))
-  with pytest.raises(InputError, match=r"video 'v0': edges_s: goes on to 7"):
+  with pytest.raises(InputError, match=r"video 'v0': edges_s: extends to 7"):
     WindowSource([beyond], given, tokenizer)
 
 

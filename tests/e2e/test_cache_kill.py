@@ -135,7 +135,7 @@ def test_a_full_disk_loses_nothing(trained, straight, small_disk, tmp_path, size
   path = folders["OUT"] / failed
   assert told[0].startswith(f"vsumjax cache-teacher: {path}: cannot be written: ")
   assert "No space left on device" in told[0]
-  assert told[0].endswith("what is finished stays, and the same command goes on")
+  assert told[0].endswith("what is finished stays, and the same command resumes")
   left = _contents(folders["AFTER_FIRST"])
   assert sorted(left) == sorted(["identity.json", *finished])
   assert left.items() <= straight.items()

@@ -70,7 +70,7 @@ def test_killed_and_interrupted_it_ends_as_if_never(corpus, config, straight, tm
   preparation, before = Preparation(corpus, config, out), num_finished(out)
   preparation.wait_until(lambda: num_finished(out) > before)
   err = preparation.interrupt()
-  assert err.endswith("stopped; the same command goes on from what is finished\n")
+  assert err.endswith("stopped; the same command resumes from what is finished\n")
   assert "Traceback" not in err
   assert num_finished(out) < 6
   Preparation(corpus, config, out).end(0)

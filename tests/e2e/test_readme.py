@@ -15,9 +15,9 @@ README = (ROOT / "README.md").read_text()
 COMMANDS = [
   line
   for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-  for line in block.replace("\\\n", "").splitlines()
+  for line in block.splitlines()
   if line.strip()
-]
+] + re.findall(r"\| `(\.venv/bin/[^`]+)` \|", README)
 # The demo's own config with fewer layers and steps.
 SMALL = (
   "config.train.update(num_steps=2, batch_size=4, checkpoint_every=2, eval_every=2, log_every=1)",
@@ -59,7 +59,7 @@ def _is_last(command):
 
 
 def test_the_commands_run(folder, run_cli, monkeypatch):
-  assert len(COMMANDS) >= 8
+  assert len(COMMANDS) >= 20
   one = jax.devices()[:1]
   monkeypatch.setattr(jax, "devices", lambda: one)
   monkeypatch.chdir(folder)

@@ -22,7 +22,7 @@ def _saved_at(err):
   line = err.splitlines()[-1]
   told, _, step = line.partition("vsumjax train: stopped; saved at step ")
   assert told == ""
-  assert line.endswith("; the same command goes on from there")
+  assert line.endswith("; the same command resumes from there")
   return int(step.split(";")[0])
 
 

@@ -57,7 +57,7 @@ def test_last_edge_that_is_off_by_rounding_is_the_end():
 
 @pytest.mark.parametrize("edges_s", [(0, 5, 10.2), (0, 5, 10, 20), (0, 10.01, 10.02), (11, 12)])
 def test_edges_after_the_end_are_refused(edges_s):
-  with pytest.raises(InputError, match=r"edges_s: goes on to [\d.]+ s, but the video ends at 10 s"):
+  with pytest.raises(InputError, match=r"edges_s: extends to [\d.]+ s, but the video ends at 10 s"):
     segments.from_edges(edges_s, 10.0)
 
 

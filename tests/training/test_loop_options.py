@@ -140,7 +140,7 @@ def test_sigterm_saves_the_step_and_the_rest_is_as_if_it_had_not_come(
   saved = saver.latest_step()
   saver.close()
   assert saved in (told_at, told_at + 1)
-  assert str(raised.value) == f"stopped; saved at step {saved}; the same command goes on from there"
+  assert str(raised.value) == f"stopped; saved at step {saved}; the same command resumes from there"
   final = loop.train(run, tmp_path, _silent)
   _assert_same(final, straight[1])
   assert _told(tmp_path) == _told(straight[0])

@@ -3,7 +3,7 @@
 with stopping.Stop() as stop:
   for shard in shards:
     if stop.is_due():
-      raise stopping.Stopped("stopped; 3 of 8 shards are written; the same command goes on")
+      raise stopping.Stopped("stopped; 3 of 8 shards are written; the same command resumes")
     write(shard)
     stop.defer()
 """

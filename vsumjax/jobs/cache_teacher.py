@@ -39,7 +39,7 @@ def cache_teacher(
   """Caches the teacher of workdir `checkpoint` over `split` (its training split by default).
 
   Every process of a job writes shards of its own, and the first one seals. Shards that are already
-  there are kept, so an interrupted run goes on where it stopped. What is written does not depend on
+  there are kept, so an interrupted run resumes where it stopped. What is written does not depend on
   the number of processes, only on the devices and on how many rows of a batch each has.
 
   Args:

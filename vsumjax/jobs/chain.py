@@ -25,7 +25,7 @@ Stages = Sequence[tuple[StageConfig, ExperimentConfig]]
 
 
 def run_chain(chain: ChainConfig, overrides: Mapping[str, str] | None = None) -> None:
-  """Runs every stage that is not finished, and goes on with the one that was interrupted.
+  """Runs every stage that is not finished, and resumes the one that was interrupted.
 
   Args:
     chain: the stages.

@@ -74,7 +74,7 @@ def cross_validate(
 ) -> CrossValidation:
   """Trains every fold with every seed, scores its test videos, prints and writes the report.
 
-  What is finished is reused, and a training that was interrupted goes on from its last checkpoint,
+  What is finished is reused, and an interrupted training resumes from its last checkpoint,
   by the same command. What XLA compiles is shared by all trainings.
 
   Args:

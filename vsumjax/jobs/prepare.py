@@ -24,7 +24,7 @@ RunTasks = Callable[[Sequence[Task], Update], Generator[Outcome, None, None]]
 def prepare(
   manifest: Path, out: str, settings: Settings, *, run_tasks: RunTasks, max_failed_share: float
 ) -> records.PreparedInfo:
-  """Prepares the videos of a manifest into the folder `out`, or goes on where it was stopped.
+  """Prepares the videos of a manifest into the folder `out`, or resumes where it was stopped.
 
   A finished folder is left as it is.
 

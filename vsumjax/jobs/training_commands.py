@@ -57,7 +57,7 @@ def _train(args: argparse.Namespace) -> None:
 
 def add_chain(commands) -> argparse.ArgumentParser:
   """The `chain` command."""
-  parser = commands.add_parser("chain", help="train and cache stage after stage, or go on with it")
+  parser = commands.add_parser("chain", help="train and cache stage after stage, or resume it")
   parser.add_argument("--config", required=True, help="config file with get_chain, with :argument")
   _add_distributed(parser)
   parser.set_defaults(run=_chain)

@@ -69,7 +69,7 @@ def from_edges(edges_s: Sequence[float], duration_s: float) -> np.ndarray:
   edges_s = np.asarray(edges_s, np.float64)
   if edges_s[-1] > duration_s + _ROUNDING_S or edges_s[-2] >= duration_s:
     raise InputError(
-      f"edges_s: goes on to {edges_s[-1]:g} s, but the video ends at {duration_s:g} s; take away"
+      f"edges_s: extends to {edges_s[-1]:g} s, but the video ends at {duration_s:g} s; take away"
       " the edges after its end"
     )
   return between(np.minimum(edges_s, duration_s))

@@ -1,4 +1,4 @@
-"""Weights that change while a run goes on."""
+"""Weights that change in the course of a run."""
 
 from __future__ import annotations
 

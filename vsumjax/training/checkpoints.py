@@ -161,7 +161,7 @@ class Checkpoints:
         raise
       raise OSError(
         f"{self.path}: a checkpoint cannot be written: {reasons[0]}; what was saved before is "
-        "kept, and the same command goes on from it"
+        "kept, and the same command resumes from it"
       ) from error
 
   @contextlib.contextmanager

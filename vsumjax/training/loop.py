@@ -181,7 +181,7 @@ class _Training:
         self._save()
         self._wait()
         raise stopping.Stopped(
-          f"stopped; saved at step {self._step}; the same command goes on from there"
+          f"stopped; saved at step {self._step}; the same command resumes from there"
         ) from None
     self._wait()
     if self._selection is not None:

@@ -32,7 +32,7 @@ class Selection:
       workdir: of the run.
       metric: its lowest value is the best; "" for the last.
       meta: of the run.
-      resumed: the step it goes on from. What was chosen later is dropped: it is chosen again.
+      resumed: the step it resumes from. What was chosen later is dropped: it is chosen again.
     """
     self._metric, self._meta = metric, dict(meta)
     self._saver = Checkpoints(workdir, folder=FOLDER, max_to_keep=None)

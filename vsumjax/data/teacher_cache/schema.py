@@ -40,7 +40,7 @@ IDENTITY_FILE = "identity.json"
 MANIFEST_FILE = "MANIFEST.json"
 _DELETE = {
   IDENTITY_FILE: "make the cache again in another folder",
-  MANIFEST_FILE: "delete it, and the same command goes on",
+  MANIFEST_FILE: "delete it, and the same command resumes",
 }
 REMAKE = "delete the shard and MANIFEST.json, and let the teacher write it again"
 

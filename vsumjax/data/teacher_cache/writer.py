@@ -149,5 +149,5 @@ def _writing(path: pathlib.Path) -> Iterator[pathlib.Path]:
       yield temporary
   except (OSError, RuntimeError) as error:  # ArrayRecord's are RuntimeErrors
     raise OSError(
-      f"{path}: cannot be written: {error}; what is finished stays, and the same command goes on"
+      f"{path}: cannot be written: {error}; what is finished stays, and the same command resumes"
     ) from error
