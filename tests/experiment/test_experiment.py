@@ -113,6 +113,15 @@ def test_another_run_is_refused_by_name(make_config, key):
     loop.check_meta(saved, now, "there")
 
 
+def test_a_run_from_before_there_were_tasks_is_one_of_scores(make_config):
+  now = _build(make_config()).meta
+  saved = {name: value for name, value in now.items() if name != "task"}
+  assert now["task"] == "score"
+  loop.check_meta(saved, now, "there")
+  with pytest.raises(InputError, match="cannot resume: task is 'score' in the checkpoint and 'x'"):
+    loop.check_meta(saved, now | {"task": "x"}, "there")
+
+
 def test_another_manifest_is_refused(make_config, other_corpus):
   saved = _build(make_config()).meta
   now = _build(make_config(**{"data.sets": ({"manifest": other_corpus("Another day")},)})).meta

@@ -71,3 +71,19 @@ def test_edges_and_segments_are_made_of_each_other():
   span_s_N2 = segments.between((0.5, 2.0, 3.25))
   assert span_s_N2.tolist() == [[0.5, 2.0], [2.0, 3.25]]
   assert segments.edges_of(span_s_N2) == (0.5, 2.0, 3.25)
+
+
+@pytest.mark.parametrize(
+  ("time_s", "text"),
+  [
+    (0, "0:00"),
+    (7, "0:07"),
+    (59.96, "1:00"),
+    (750.5, "12:30.5"),
+    (2 / 3, "0:00.7"),
+    (3723, "1:02:03"),
+    (36_000.0, "10:00:00"),
+  ],
+)
+def test_clock(time_s, text):
+  assert segments.clock(time_s) == text

@@ -69,19 +69,3 @@ def test_what_json_cannot_hold_is_refused_and_nothing_is_written(tmp_path, make_
   with pytest.raises(ValueError):
     scores.save_scores(tmp_path / "scores.json", make_summary(duration_s=float("nan")))
   assert [path.name for path in tmp_path.iterdir()] == []
-
-
-@pytest.mark.parametrize(
-  ("time_s", "text"),
-  [
-    (0, "0:00"),
-    (7, "0:07"),
-    (59.96, "1:00"),
-    (750.5, "12:30.5"),
-    (2 / 3, "0:00.7"),
-    (3723, "1:02:03"),
-    (36_000.0, "10:00:00"),
-  ],
-)
-def test_clock(time_s, text):
-  assert scores.clock(time_s) == text

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 Array = np.ndarray
 
 
-def knapsack(values_N: Array, costs_N: Array, budget: int) -> Array:
+def knapsack(
+  values_N: Array | Sequence[float], costs_N: Array | Sequence[int], budget: int
+) -> Array:
   """The subset of items with the largest sum of values whose costs fit the budget; exact.
 
   Ties are broken alike on every run, towards early items: of all best subsets, the one that leaves
