@@ -17,6 +17,7 @@ ROWS = ["ours", "transformers", "big_vision"]
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
   """The report of a run without big_vision, the file it wrote, and what it printed."""
+  pytest.importorskip("torch", reason="torch is not installed")
   pytest.importorskip("transformers", reason="transformers is not installed")
   out = tmp_path_factory.mktemp("benchmark") / "model_step.json"
   with pytest.MonkeyPatch.context() as patch:
