@@ -186,7 +186,7 @@ def run_tests(tree: Path, tests: Sequence[str]) -> tuple[int, str]:
 
 
 def require(status: int, allowed: Sequence[int], output: str, what: str) -> None:
-  """Ends the program, with pytest's output, where its exit status is none of those allowed."""
+  """Ends the program, with pytest's output, where its exit status is not one of those allowed."""
   if status not in allowed:
     sys.exit(f"{output}\n{what}: pytest ended with status {status}")
 

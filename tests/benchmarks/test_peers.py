@@ -71,7 +71,7 @@ def test_the_table_has_ratios_and_what_is_missing(report, capsys):
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    ({"rows": ["ours", "mine"]}, "--only: 'mine' is none of ours, transformers"),
+    ({"rows": ["ours", "mine"]}, "--only: 'mine' is not one of ours, transformers"),
     ({"rounds": 0}, "--rounds: 0"),
     ({"task": dataclasses.replace(TASK, batch=0)}, "--batch: 0"),
   ],

@@ -104,7 +104,7 @@ def test_a_chain_of_it(write_config, tmp_path):
 def test_what_is_of_another_task_is_refused(teacher, trained, tmp_path):
   with pytest.raises(InputError, match=r"config key objective: unknown; .*task 'lines_task:Lines"):
     build_config(_values() | {"objective": {}})
-  with pytest.raises(InputError, match="config key task: 'lines' is none of score"):
+  with pytest.raises(InputError, match="config key task: 'lines' is not one of score"):
     build_config(_values() | {"task": "lines"})
   with pytest.raises(InputError, match=r"config key task: 'no.such:Task' cannot be imported"):
     build_config(_values() | {"task": "no.such:Task"})

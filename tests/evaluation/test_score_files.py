@@ -120,7 +120,7 @@ def test_videos_are_known_by_any_of_their_names(path, videos, names):
 def test_scores_of_the_rest_of_the_benchmark_are_passed_over(path, videos):
   path.write_text(json.dumps({"video_1": [None], "video_2": SECOND}))
   assert list(load_scores(path, videos[1:], known=videos)) == ["video_2"]
-  with pytest.raises(InputError, match=r"'video_1' is no video of the benchmark; .* video_2$"):
+  with pytest.raises(InputError, match=r"'video_1' is not a video of the benchmark; .* video_2$"):
     load_scores(path, videos[1:])
 
 
@@ -192,7 +192,7 @@ def ours(unit, **scores):
     (json_of(video_2=[[]]), "video_2: has no scores"),
     (json_of(video_2=None), "video_2: expected a list of scores, found NoneType"),
     (json_of(video_2={"a": 1}), "video_2: expected a list of scores, found dict"),
-    (json_of(vidoe_3=[1]), "'vidoe_3' is no video of the benchmark; the nearest is video_[12]$"),
+    (json_of(vidoe_3=[1]), "'vidoe_3' is not a video of the benchmark; the nearest is video_[12]$"),
     (json_of(base_jumping=SECOND), "video_2: there are two entries, 'video_2' and 'base_jumping'"),
     ('{"video_1": [1], "video_1": [2]}', "video_1: there are two entries"),
     (json.dumps({"video_1": FIRST}), "has no scores of video_2$"),
@@ -301,7 +301,7 @@ def test_a_name_of_two_videos_is_told(path, videos):
     ({"video_1/machine_summary": np.ones((1, 40))}, "video_1: machine_summary: has shape"),
     ({"video_1/fscore": np.ones(2)}, "video_1: fscore: expected one number"),
     ({"video_1/span_s": np.ones(2)}, "video_1: span_s: expected the start"),
-    ({"empty": h5py.Empty("f")}, "'empty' is no video of the benchmark"),
+    ({"empty": h5py.Empty("f")}, "'empty' is not a video of the benchmark"),
   ],
 )
 def test_hdf5_that_is_wrong_is_told_with_file_and_video(path, videos, changes, message):

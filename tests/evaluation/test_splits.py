@@ -212,7 +212,7 @@ def test_one_fold_with_a_validation_part_is_read(tmp_path, keys):
     (
       json.dumps([OURS[0], {"train": ids(1), "test": ids(*range(7, 15))}]),
       "",
-      "fold 1: test: names what is no video of the benchmark: video_7, .*, video_11 and 3 more$",
+      "fold 1: test: names what is not a video of the benchmark: video_7, .*, video_11 and 3 more$",
     ),
     ('[{"train": ["video_1"], "test": ["Name_1"]}]', "", "video_1 stands in train and in test"),
     ('[{"train": ["video_1"], "test": []}]', "", "fold 0: a fold needs videos"),

@@ -57,7 +57,7 @@ def test_what_is_saved_as_json_comes_back_the_same(make_config):
     ({"model.lora": {"targets": "llm"}}, "config key model.lora.targets: expected a list"),
     ({"model.lora": {"alpha": 0}}, "model.lora.alpha: 0.0 is not above 0"),
     ({"model.lora": {"rnak": 2}}, "config key model.lora.rnak: unknown; did you mean model.lora."),
-    ({"model.quantize": "int3"}, "model.quantize: 'int3' is none of '', 'int8', 'int4'"),
+    ({"model.quantize": "int3"}, "model.quantize: 'int3' is not one of '', 'int8', 'int4'"),
     ({"model.param_dtype": "f32"}, "model.param_dtype: 'f32' is neither 'float32' nor 'bfloat16'"),
     ({"model.img.num_heads": 3}, "model.img.num_heads: 3 does not divide model.img.width"),
     ({"model.img.patch_size": 3}, "model.img.patch_size: 3 does not divide the 16 pixels"),

@@ -32,9 +32,9 @@ def _build(config):
   [
     (
       {"train.keep_best": "validation/f1"},
-      r"train\.keep_best: 'validation/f1' is none of validation/ce, validation/loss",
+      r"train\.keep_best: 'validation/f1' is not one of validation/ce, validation/loss",
     ),
-    ({"train.keep_best": "ce"}, r"train\.keep_best: 'ce' is none of "),
+    ({"train.keep_best": "ce"}, r"train\.keep_best: 'ce' is not one of "),
     (
       {"data.validation_split": "test"},
       r"data\.validation_split: 'test' is data\.test_split, too; hold out other videos",

@@ -238,7 +238,7 @@ def test_other_settings_are_refused_before_anything_is_trained(
 def test_a_config_that_cannot_be_trained_is_refused_at_once(
   config, manifest, videos, split, tmp_path
 ):
-  with pytest.raises(InputError, match=r"train.keep_best: 'validation/tau' is none of"):
+  with pytest.raises(InputError, match=r"train.keep_best: 'validation/tau' is not one of"):
     job.cross_validate(
       config,
       manifest,

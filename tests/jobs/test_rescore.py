@@ -185,7 +185,9 @@ def test_bad_flags(folder, capsys, more, message):
 def test_benchmarks_that_are_not_there(tmp_path):
   with pytest.raises(InputError, match=r"tvsum: is not built; run `vsumjax build-dataset tvsum"):
     open_benchmark("tvsum", data_dir=tmp_path)
-  with pytest.raises(InputError, match=r"nothing.h5: is no file; --benchmark takes an HDF5 file"):
+  with pytest.raises(
+    InputError, match=r"nothing.h5: is not a file; --benchmark takes an HDF5 file"
+  ):
     open_benchmark(str(tmp_path / "nothing.h5"))
   with pytest.raises(InputError, match="--segments and --annotations go with an HDF5 file"):
     open_benchmark("tvsum", segments="kts", data_dir=tmp_path)

@@ -72,7 +72,7 @@ def test_jensen_shannon_is_symmetric_and_at_most_log_two(case, temperature):
 
 def test_an_unknown_direction_raises(case):
   student, teacher, _, weight = map(jnp.asarray, case)
-  with pytest.raises(ValueError, match="'backward' is none of"):
+  with pytest.raises(ValueError, match="'backward' is not one of"):
     losses.kl_loss(student, teacher, weight, temperature=1.0, direction="backward")
 
 

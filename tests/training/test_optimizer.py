@@ -158,7 +158,7 @@ def test_values_out_of_range_are_refused(field, value):
 @pytest.mark.parametrize(
   ("changes", "message"),
   [
-    ({"schedule": "cosin"}, "schedule: 'cosin' is none of constant, cosine, linear, rsqrt"),
+    ({"schedule": "cosin"}, "schedule: 'cosin' is not one of constant, cosine, linear, rsqrt"),
     ({"freeze": ("img/(",)}, r"freeze: 'img/\(' is not a regular expression: "),
     ({"freeze": ("a{99999999999}",)}, r"freeze: 'a.99999999999.' is not a regular expression: "),
   ],

@@ -87,7 +87,7 @@ def benchmark_model_step(
 def _check(task: model_step.Task, rows: Sequence[str], rounds: int) -> None:
   for name in rows:
     if name not in model_step.ROWS:
-      raise InputError(f"--only: {name!r} is none of {', '.join(model_step.ROWS)}")
+      raise InputError(f"--only: {name!r} is not one of {', '.join(model_step.ROWS)}")
   for flag, value in (("--rounds", rounds), ("--batch", task.batch)):
     if value < 1:
       raise InputError(f"{flag}: {value} must be 1 or more")

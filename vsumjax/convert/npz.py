@@ -98,7 +98,7 @@ def _open_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) ->
     raise InputError(f"{path}: {name}: no array of NumPy's: {error}") from error
   dtype = FLOATS["bfloat16"] if dtype == _BFLOAT16 else dtype
   if dtype not in FLOATS.values():
-    raise InputError(f"{path}: {name}: dtype {dtype} is none of weights, {', '.join(FLOATS)}")
+    raise InputError(f"{path}: {name}: dtype {dtype} is not one of weights, {', '.join(FLOATS)}")
   if info.compress_type == zipfile.ZIP_STORED:
     read_bytes = tensors.file_reader(path, _data_start(path, info) + header_bytes)
   else:

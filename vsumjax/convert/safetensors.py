@@ -53,9 +53,9 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
   try:
     header = json.loads(content)
   except ValueError as error:
-    raise InputError(f"{path}: not a safetensors file: its header is no JSON: {error}") from error
+    raise InputError(f"{path}: not a safetensors file: its header is not JSON: {error}") from error
   if not isinstance(header, dict):
-    raise InputError(f"{path}: not a safetensors file: its header is no table of tensors")
+    raise InputError(f"{path}: not a safetensors file: its header is not a table of tensors")
   return header, data_start
 
 
@@ -66,7 +66,7 @@ def _open_tensor(path: Path, name: str, entry: Any, data_start: int, data_bytes:
   except (KeyError, TypeError, ValueError) as error:
     raise InputError(f"{path}: {name}: its entry in the header is broken: {entry}") from error
   if code not in _DTYPES:
-    raise InputError(f"{path}: {name}: dtype {code} is none of weights, {', '.join(_DTYPES)}")
+    raise InputError(f"{path}: {name}: dtype {code} is not one of weights, {', '.join(_DTYPES)}")
   dtype = _DTYPES[code]
   if not 0 <= start <= stop or stop - start != num_elements * dtype.itemsize:
     raise InputError(

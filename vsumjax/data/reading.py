@@ -160,7 +160,7 @@ class MediaSegments:
     num_frames, *picture = self._view.frames_shape
     frames_NFS = block.reshape(-1, num_frames, self._view.time_shifts, *picture)
     frames_NFS = frames_NFS[first - start : stop - start]
-    # A copy: whoever keeps a view of the store keeps a file open.
+    # A copy: a view of the store would keep a file open.
     return frames_NFS[np.arange(stop - first), :, shift_N]
 
   def texts(self, first: int, stop: int) -> list[prompt.SegmentText]:

@@ -1,4 +1,4 @@
-"""One HTML file that shows a report: tables, places between random and ceiling, curves."""
+"""A one-page HTML report of an evaluation: tables, bars from random to ceiling, curves."""
 
 from __future__ import annotations
 

@@ -262,6 +262,6 @@ def _fold(fold: Any, names: VideoNames) -> Fold:
     unknown = [video for video in part if video not in names]
     if unknown:
       told = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5:,} more" if unknown[5:] else "")
-      raise InputError(f"{key}: names what is no video of the benchmark: {told}")
+      raise InputError(f"{key}: names what is not a video of the benchmark: {told}")
     parts.append(tuple(names.find(video).id for video in part))
   return Fold(*parts)

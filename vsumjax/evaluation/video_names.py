@@ -40,7 +40,7 @@ class VideoNames:
       raise InputError(f"{name!r} may be {found[0].id} or {found[1].id}; use the id")
     near = difflib.get_close_matches(_plain(name), self._videos, n=1, cutoff=0.0)
     hint = f"; the nearest is {self._videos[near[0]][0].id}" if near else ""
-    raise InputError(f"{name!r} is no video of the benchmark{hint}")
+    raise InputError(f"{name!r} is not a video of the benchmark{hint}")
 
   def _found(self, name: str) -> list[AnnotatedVideo]:
     for part in (name, name.rpartition("/")[2]):

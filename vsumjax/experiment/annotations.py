@@ -43,7 +43,7 @@ def open_benchmark(
     return _built(name, data_dir)
   if not Path(name).is_file():
     known = " or ".join(NAMES)
-    raise InputError(f"{name}: is no file; --benchmark takes an HDF5 file, or {known}")
+    raise InputError(f"{name}: is not a file; --benchmark takes an HDF5 file, or {known}")
   return load_benchmark(name, segments=segments, annotations=annotations)
 
 

@@ -247,7 +247,7 @@ def _check_metric(name: str, params: Any, experiment: Experiment) -> None:
     measured = jax.eval_shape(task.learner.evaluate, params, spec)
   known = [f"{metrics.EVALUATION}{each}" for each in measured]
   if name not in known:
-    raise InputError(f"train.keep_best: {name!r} is none of {', '.join(sorted(known))}")
+    raise InputError(f"train.keep_best: {name!r} is not one of {', '.join(sorted(known))}")
 
 
 def _meta(experiment: Experiment, source: Source, taught: Teachers) -> dict[str, Any]:

@@ -108,7 +108,7 @@ class Stop:
 
 
 def _is_any(asked: bool) -> jax.Array:
-  """bool[], whether any process was asked; it is computed while this process goes on."""
+  """bool[], whether any process was asked; it is computed while this process continues."""
   mesh = Mesh(np.array(jax.devices()), ("devices",))
   votes = np.full(jax.local_device_count(), asked)
   with jax.transfer_guard_host_to_device("allow"):

@@ -66,7 +66,7 @@ def _builders(name: str, manual_dir: Path) -> list[tuple[type[AnnotationBuilder]
   if name == "summe":
     return [(Summe, None)]
   if name != "eccv16":
-    raise InputError(f"{name!r} is no data set; give one of {', '.join(NAMES)}")
+    raise InputError(f"{name!r} is not a data set; give one of {', '.join(NAMES)}")
   found = [config for config in eccv16.NAMES if eccv16.find_file(manual_dir, config) is not None]
   if not found:
     raise InputError(

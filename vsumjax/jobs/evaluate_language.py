@@ -1,4 +1,4 @@
-"""Measure captions, retrieval and answers that lie in files, whoever made them."""
+"""Measures captions, retrieval and answers in files, whatever model made them."""
 
 from __future__ import annotations
 

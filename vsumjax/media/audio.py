@@ -86,7 +86,7 @@ def _resampled(path: demux.Path, allow_cut: bool) -> Iterator[tuple[float | None
         resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
       time_s = None if frame.time is None else frame.time - zero_s
       for piece in resampler.resample(frame):
-        # Samples stored as floats may be no numbers; one would spoil all that is made of them.
+        # Samples stored as floats may be NaN; one would spoil everything computed from them.
         yield time_s, np.nan_to_num(piece.to_ndarray()[0], nan=0.0, posinf=0.0, neginf=0.0)
         time_s = None
     for piece in resampler.resample(None) if resampler else ():

@@ -129,7 +129,7 @@ def _string(where: str, value: Any) -> str:
   try:
     value.encode()
   except UnicodeEncodeError:
-    raise InputError(f"{where}: holds half of a surrogate pair, which is no character") from None
+    raise InputError(f"{where}: holds half of a surrogate pair, which is not a character") from None
   return value
 
 

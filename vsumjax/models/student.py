@@ -53,7 +53,7 @@ class StudentConfig:
           f"model.{name}: {getattr(self, name)!r} is neither 'float32' nor 'bfloat16'"
         )
     if self.quantize not in ("", *quantization.KINDS):
-      raise InputError(f"model.quantize: {self.quantize!r} is none of '', 'int8', 'int4'")
+      raise InputError(f"model.quantize: {self.quantize!r} is not one of '', 'int8', 'int4'")
 
 
 class VideoSummaryStudent(nn.Module):

@@ -45,7 +45,7 @@ def kl_loss(
   T² keeps the size of the gradient (Hinton et al., 1503.02531). No gradient flows to the teacher.
   """
   if direction not in DIRECTIONS:
-    raise ValueError(f"direction {direction!r} is none of {DIRECTIONS}")
+    raise ValueError(f"direction {direction!r} is not one of {DIRECTIONS}")
   teacher = jax.lax.stop_gradient(present(teacher_logits, weight)).astype(jnp.float32)
   logq = jax.nn.log_softmax(present(student_logits, weight).astype(jnp.float32) / temperature)
   logp = jax.nn.log_softmax(teacher / temperature)

@@ -1,4 +1,4 @@
-"""One HTML file that shows a summary: player, scores over time, storyboard, every segment."""
+"""A one-page HTML report of a summary: player, scores over time, storyboard, every segment."""
 
 from __future__ import annotations
 

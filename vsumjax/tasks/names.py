@@ -29,11 +29,11 @@ def config_class(name: str) -> type[TaskConfig]:
   module, colon, cls = name.partition(":")
   if not colon:
     known = ", ".join(CONFIGS)
-    raise InputError(f"config key task: {name!r} is none of {known}, nor module:class")
+    raise InputError(f"config key task: {name!r} is not one of {known}, nor module:class")
   try:
     found = getattr(importlib.import_module(module), cls)
   except (ImportError, AttributeError) as error:
     raise InputError(f"config key task: {name!r} cannot be imported: {error}") from None
   if not dataclasses.is_dataclass(found):
-    raise InputError(f"config key task: {name!r} is no config of a task (contract.TaskConfig)")
+    raise InputError(f"config key task: {name!r} is not a task's config (contract.TaskConfig)")
   return found

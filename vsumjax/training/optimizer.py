@@ -56,7 +56,9 @@ class OptimizerConfig:
       if not low <= getattr(self, name) <= high:
         raise InputError(f"optimizer.{name}: {getattr(self, name)} is not in {low} .. {high}")
     if self.schedule not in SCHEDULES:
-      raise InputError(f"optimizer.schedule: {self.schedule!r} is none of {', '.join(SCHEDULES)}")
+      raise InputError(
+        f"optimizer.schedule: {self.schedule!r} is not one of {', '.join(SCHEDULES)}"
+      )
     for pattern in self.freeze:
       try:
         re.compile(pattern)

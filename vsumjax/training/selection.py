@@ -54,7 +54,7 @@ class Selection:
     """Keeps `params` if they are the best so far. Returns when they are on the disk.
 
     Raises:
-      FloatingPointError: if the metric is no number.
+      FloatingPointError: if the metric is not finite.
     """
     value = metrics[self._metric] if self._metric else 0.0
     if not math.isfinite(value):

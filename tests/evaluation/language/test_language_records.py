@@ -131,5 +131,5 @@ def test_broken_similarities_are_refused(tmp_path):
   whole = path.read_bytes()
   for broken in (b"", b"no array", whole[: len(whole) // 2]):
     path.write_bytes(broken)
-    with pytest.raises(InputError, match=r"s\.npz: is no \.npy or \.npz file"):
+    with pytest.raises(InputError, match=r"s\.npz: is not a \.npy or \.npz file"):
       records.read_similarities(path)

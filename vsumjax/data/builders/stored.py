@@ -75,7 +75,7 @@ def load_manifest(folder: pathlib.Path, *, check_files: bool = True) -> Manifest
   without a gap become `edges_s`. The digest is over what the videos say and not over `manual_dir`.
 
   Raises:
-    InputError: a folder that is none of a data set of ours, media that has gone.
+    InputError: a folder that is not one of a data set of ours, media that has gone.
   """
   builder = _open(folder)
   media_dir = pathlib.Path(builder.info.metadata[base.MANUAL_DIR])
@@ -97,7 +97,7 @@ def read_examples(folder: pathlib.Path) -> Iterator[tuple[str, Mapping[str, Any]
   """The examples of a version that `build` made, each with its split; text comes as bytes.
 
   Raises:
-    InputError: a folder that is none of a data set of ours, or is broken.
+    InputError: a folder that is not one of a data set of ours, or is broken.
   """
   yield from _examples(folder, _open(folder))
 

@@ -46,7 +46,7 @@ class ScoreIdentity(CacheIdentity):
 
   def __post_init__(self):
     if self.text_kind not in _KINDS:
-      raise ValueError(f"text_kind {self.text_kind!r} is none of {', '.join(_KINDS)}")
+      raise ValueError(f"text_kind {self.text_kind!r} is not one of {', '.join(_KINDS)}")
     if self.text_kind and not (
       0 < self.text_tokens <= token_records.MAX_TOKENS
       and 0 < self.vocab_size <= token_records.MAX_VOCAB_SIZE

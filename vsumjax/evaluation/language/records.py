@@ -146,7 +146,7 @@ def _read_arrays(path: Path) -> Mapping[str, np.ndarray]:
       with loaded:
         arrays = {name: loaded[name] for name in loaded.files}
   except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-    raise InputError(f"{path}: is no .npy or .npz file that can be read ({error})") from None
+    raise InputError(f"{path}: is not a .npy or .npz file that can be read ({error})") from None
   for name in arrays:
     if name not in _SIMILARITY_KEYS:
       raise InputError(f"{path}: unknown array {name!r}; known are {', '.join(_SIMILARITY_KEYS)}")

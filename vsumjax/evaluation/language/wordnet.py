@@ -151,7 +151,7 @@ class WordNet:
       _check_offsets(itertools.chain(*senses.values(), *(up for _, up in data.values())), data)
     except (ValueError, IndexError) as error:
       raise InputError(
-        f"{self._folder / f'data.{name}'}: does not fit index.{name} or is no file of WordNet 3 "
+        f"{self._folder / f'data.{name}'}: does not fit index.{name} or is not a file of WordNet 3 "
         f"({error})"
       ) from None
     parents = {offset: above for offset, (_, above) in data.items()}

@@ -213,6 +213,6 @@ def _terms(config: ObjectiveConfig, output: StudentOutput, batch: Batch) -> dict
 
 def _check_divergence(key: str, direction: str, temperature: float) -> None:
   if direction not in losses.DIRECTIONS:
-    raise InputError(f"{key}.direction: {direction!r} is none of {losses.DIRECTIONS}")
+    raise InputError(f"{key}.direction: {direction!r} is not one of {losses.DIRECTIONS}")
   if not 0 < temperature < math.inf:
     raise InputError(f"{key}.temperature: {temperature} is not a number above 0")
