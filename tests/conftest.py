@@ -33,6 +33,8 @@ hypothesis.settings.register_profile("vsumjax", deadline=None)
 hypothesis.settings.load_profile("vsumjax")
 # Most of the suite's time is XLA's; for the scripts that tests start, too.
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+# Where libtpu is installed, scripts would look for a TPU, and say that there is none.
+os.environ["JAX_PLATFORMS"] = "cpu"
 jax.config.update("jax_disable_most_optimizations", True)
 # Together they compile in a quarter of the time what runs once. JAX 0.12 knows the first no more,
 # and without it the second makes compiling slower. Workers and scripts inherit them.

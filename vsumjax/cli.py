@@ -63,6 +63,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     training_commands.add_train,
     training_commands.add_chain,
     training_commands.add_cache_teacher,
+    training_commands.add_compile_check,
     evaluation_commands.add_evaluate,
     _add_summarize,
     _add_convert,

@@ -24,6 +24,7 @@ from flax import struct
 from flax.core import meta
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from vsumjax.ops import collectives
 from vsumjax.types import InputError
 
 MESH_AXES = ("data", "fsdp", "tensor")
@@ -160,11 +161,83 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
   Raises:
     RuntimeError: without a mesh, where a constraint could not act.
   """
+  mesh, rules = _active("constrain")
+  return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec_for(names, rules)))
+
+
+def gather(w: jax.Array, *names: str | None) -> jax.Array:
+  """Constrains a weight to be whole on all devices that share the rows of a batch.
+
+  Without it XLA may multiply by parts of a weight that is spread over an axis that the product
+  sums over, in a loop of thin products. Other mesh axes keep their parts.
+
+  Raises:
+    RuntimeError: without a mesh.
+  """
+  mesh, rules = _active("gather")
+  batch = _as_tuple(rules.batch)
+  kept = [tuple(a for a in _as_tuple(axes) if a not in batch) for axes in spec_for(names, rules)]
+  return jax.lax.with_sharding_constraint(w, NamedSharding(mesh, PartitionSpec(*kept)))
+
+
+def is_spread(num_rows: int, *names: str | None) -> bool:
+  """Whether a weight lies in parts on devices that share `num_rows` rows, and these divide.
+
+  Never without a mesh.
+  """
+  if _ACTIVE.get() is None:
+    return False
+  mesh, rules = _active("is_spread")
+  batch = _as_tuple(rules.batch)
+  axes = {a for axes in spec_for(names, rules) for a in _as_tuple(axes) if a in batch}
+  in_parts = math.prod(mesh.shape[a] for a in axes) > 1
+  return in_parts and num_rows % math.prod(mesh.shape[a] for a in batch) == 0
+
+
+def sum_over_rows(
+  product: Callable[..., jax.Array], rows: Sequence[jax.Array], *names: str | None
+) -> jax.Array:
+  """The sum of `product` of all devices' rows, in parts as a weight with these names lies.
+
+  Args:
+    product: of some rows; the sum of it over all rows is wanted.
+    rows: arrays whose leading axis lies on the batch axes.
+  """
+  mesh, rules = _active("sum_over_rows")
+  batch = _as_tuple(rules.batch)
+  spec = [tuple(a for a in _as_tuple(axes) if a in batch) for axes in spec_for(names, rules)]
+  rest = tuple(a for a in batch if a not in {a for axes in spec for a in axes})
+  on_tpu = mesh.devices.flat[0].platform == "tpu"
+
+  def of_device(*rows: jax.Array) -> jax.Array:
+    total = product(*rows)
+    for dim, axes in enumerate(spec):
+      for axis in axes:
+        if on_tpu:
+          total = collectives.ring_reduce_scatter(total, axis, dim)
+        else:
+          total = jax.lax.psum_scatter(total, axis, scatter_dimension=dim, tiled=True)
+    return jax.lax.psum(total, rest) if rest else total
+
+  return jax.shard_map(
+    of_device,
+    mesh=mesh,
+    in_specs=PartitionSpec(batch),
+    out_specs=PartitionSpec(*spec),
+    axis_names=set(batch),
+    check_vma=False,
+  )(*rows)
+
+
+def _active(caller: str) -> tuple[Mesh, LogicalRules]:
   active = _ACTIVE.get()
   if active is None:
-    raise RuntimeError("constrain() outside of use_mesh(): the constraint would do nothing")
-  mesh, rules = active
-  return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec_for(names, rules)))
+    raise RuntimeError(f"{caller}() outside of use_mesh(): it would do nothing")
+  return active
+
+
+def _as_tuple(axes: Axes) -> tuple[str, ...]:
+  return () if axes is None else (axes,) if isinstance(axes, str) else tuple(axes)
 
 
 def unbox(tree: Any) -> Any:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import difflib
 import json
+import re
 import runpy
 import sys
 import types
@@ -31,6 +32,8 @@ class ExperimentConfig:
     `task`, its name there (see `names.config_class`).
   init_from: a checkpoint to start from, of any format that `launch/convert.py` reads; "" starts
     from random parameters.
+  compiler_options: "name=value" of XLA, for the train step; those of the TPU's compiler
+    (xla_tpu_..., xla_jf_...) act on a TPU alone.
   """
 
   task: TaskConfig
@@ -39,6 +42,12 @@ class ExperimentConfig:
   mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
   rules: LogicalRules = dataclasses.field(default_factory=LogicalRules)
   init_from: str = ""
+  compiler_options: tuple[str, ...] = ()
+
+  def __post_init__(self) -> None:
+    for option in self.compiler_options:
+      if not re.fullmatch(r"\w+=.+", option):
+        raise InputError(f"config key compiler_options: {option!r} is not name=value")
 
 
 def build_config(values: Mapping[str, Any]) -> ExperimentConfig:

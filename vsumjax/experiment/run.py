@@ -20,18 +20,19 @@ from vsumjax.convert import formats
 from vsumjax.convert.load import load_params
 from vsumjax.data import pipeline
 from vsumjax.data.order import MixedOrder
+from vsumjax.experiment import programs
 from vsumjax.experiment.config import ExperimentConfig
 from vsumjax.experiment.experiment import Experiment, build_experiment
 from vsumjax.experiment.teachers import Teachers, load_teachers
 from vsumjax.experiment.workdir import flat_config, load_finished, write_finished
-from vsumjax.training import checkpoints, loop, metrics, optimizer, selection, state, step
+from vsumjax.training import checkpoints, loop, metrics, optimizer, selection, state
 from vsumjax.training.goodput import Clock
 from vsumjax.training.report import OnProgress
 from vsumjax.types import InputError
 
 # Where and how a run is computed may change between its restarts; what it computes may not. The
 # digests in the meta stand for what lies at a path. A task has free keys of its own.
-_FREE_ON_RESUME = r"mesh\..*|rules\..*|train\.checkpoint_every"
+_FREE_ON_RESUME = r"mesh\..*|rules\..*|train\.checkpoint_every|compiler_options"
 
 
 def run_training(
@@ -143,30 +144,16 @@ def _jit_steps(
   abstract: state.TrainState,
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
   """The steps of training and of evaluation, compiled for the mesh when first called."""
-  config, learner = experiment.config, experiment.task.learner
-  state_shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-  batch_sharding = sharding.batch_sharding(experiment.mesh, experiment.rules)
-  replicated = NamedSharding(experiment.mesh, PartitionSpec())
-  num_args = 3 if taught.learners else 2
-  train_step = jax.jit(
-    step.make_train_step(
-      learner,
-      tx,
-      num_steps=config.train.num_steps,
-      seed=config.train.seed,
-      accumulate=config.train.accumulate,
-      ema_decay=config.train.ema_decay,
-      freeze=config.optimizer.freeze,
-      online=taught.learners,
-    ),
-    in_shardings=(state_shardings, batch_sharding, taught.params_shardings)[:num_args],
-    out_shardings=(state_shardings, replicated),
-    donate_argnums=0,
+  train_step = programs.jit_train_step(
+    experiment, tx, abstract, taught.learners, taught.params_shardings
   )
   eval_step = jax.jit(
-    learner.evaluate,
-    in_shardings=(state_shardings.params, batch_sharding),
-    out_shardings=replicated,
+    experiment.task.learner.evaluate,
+    in_shardings=(
+      jax.tree.map(lambda leaf: leaf.sharding, abstract.params),
+      sharding.batch_sharding(experiment.mesh, experiment.rules),
+    ),
+    out_shardings=NamedSharding(experiment.mesh, PartitionSpec()),
   )
   if not taught.learners:
     return train_step, eval_step
@@ -178,12 +165,8 @@ def _wire_state(
 ) -> tuple[state.TrainState, Callable[[], state.TrainState]]:
   """The abstract state with its shardings, and the function that makes the one of step 0."""
   config, mesh, rules = experiment.config, experiment.mesh, experiment.rules
-  task = experiment.task
-  spec = task.batch_spec(config.train.batch_size)
+  abstract, init = programs.abstract_state(experiment, tx), programs.init_state(experiment, tx)
   parts = {"freeze": config.optimizer.freeze, "with_ema": config.train.ema_decay > 0}
-  init = functools.partial(state.init_state, task.learner, tx, spec, config.train.seed, **parts)
-  with sharding.use_mesh(mesh, rules):
-    abstract = state.with_shardings(jax.eval_shape(init), mesh, rules)
   shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
   init_sharded = jax.jit(lambda: sharding.unbox(init()), out_shardings=shardings)
 

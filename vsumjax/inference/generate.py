@@ -84,12 +84,12 @@ class Generator:
   ) -> None:
     self._model, self._params, self._mesh, self._rules = model, params, mesh, rules
     self._config, self._eos_id, self._pad_id = config, eos_id, pad_id
-    self._generate = jax.jit(self._run)
+    self.generate = jax.jit(self._run)
 
   def __call__(self, prompt: Prompt, seed: int = 0) -> Generated:
     """Answers of a global batch. A row's draws depend on the seed and on its place in the batch."""
     with sharding.use_mesh(self._mesh, self._rules):
-      return self._generate(self._params, prompt, jax.random.key(seed))
+      return self.generate(self._params, prompt, jax.random.key(seed))
 
   def _run(self, params: Any, prompt: Prompt, key: jax.Array) -> Generated:
     B, T = prompt.tokens.shape

@@ -52,7 +52,7 @@ def _on_batch_axes(x: jax.Array, axis: int) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _forward(
+def forward(
   model: VideoSummaryStudent,
   mesh: jax.sharding.Mesh,
   rules: sharding.LogicalRules,
@@ -84,7 +84,7 @@ class Scorer:
     pending = None
     for batch in batches:
       on_device = sharding.to_global(batch, self.mesh, self.rules)
-      output = _forward(self.model, self.mesh, self.rules, self.params, on_device)
+      output = forward(self.model, self.mesh, self.rules, self.params, on_device)
       if pending is not None:
         yield pending[0], _map_rows(sharding.local_rows, pending[1])
       pending = (batch, output)

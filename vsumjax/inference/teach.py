@@ -37,7 +37,7 @@ class Teacher:
     pending = None
     for batch in batches:
       on_device = sharding.to_global(batch, self.mesh, self.rules)
-      said = _teach(self.task.learner, self.mesh, self.rules, self.params, on_device)
+      said = teach(self.task.learner, self.mesh, self.rules, self.params, on_device)
       if pending is not None:
         yield self._on_host(*pending)
       pending = (batch, said)
@@ -50,7 +50,7 @@ class Teacher:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _teach(
+def teach(
   learner: Learner,
   mesh: jax.sharding.Mesh,
   rules: sharding.LogicalRules,

@@ -140,3 +140,33 @@ def _parse_mesh(text: str) -> MeshConfig:
   except ValueError:
     raise InputError(f"--mesh: {text!r} is not three numbers, as 1,-1,1") from None
   return MeshConfig(data, fsdp, tensor)
+
+
+def add_compile_check(commands) -> argparse.ArgumentParser:
+  """The `compile-check` command."""
+  parser = commands.add_parser(
+    "compile-check", help="memory and predicted time on a TPU slice, without a TPU"
+  )
+  add_config(parser)
+  parser.add_argument("--topology", required=True, help="of a slice, e.g. v5e:4x4 or v5p:2x2x4")
+  parser.add_argument("--slices", type=int, default=1, help="slices of that topology (1)")
+  parser.add_argument("--program", default="train", help="train, score, cache or generate (train)")
+  parser.add_argument("--out", type=Path, help="JSON file of all figures")
+  parser.add_argument("--hlo", type=Path, help="text file of the compiled program")
+  parser.set_defaults(run=_compile_check)
+  return parser
+
+
+def _compile_check(args: argparse.Namespace) -> None:
+  import jax
+
+  from vsumjax.tpu import topologies
+
+  # What compiles runs nowhere; a TPU that is there stays free.
+  jax.config.update("jax_platforms", "cpu")
+  topology = topologies.parse(args.topology, args.slices)
+  from vsumjax.experiment.config import load_config
+  from vsumjax.jobs.compile_check import compile_check
+
+  config = load_config(args.config, args.overrides)
+  compile_check(config, topology, args.program, out=args.out, hlo=args.hlo)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import qwix
 
+from vsumjax import sharding
 from vsumjax.models import lora, quantization
 from vsumjax.sharding import named
 
@@ -24,15 +26,55 @@ class WeightsConfig:
   quantize: str = ""
 
 
-def contract(equation: str, x: jax.Array, w: jax.Array) -> jax.Array:
+def contract(
+  equation: str, x: jax.Array, w: jax.Array, names: tuple[str | None, ...] | None = None
+) -> jax.Array:
   """`einsum` of x with a weight in the dtype of x; `n` stands for all leading axes of x.
 
   Example: contract("nD,DM->nM", x_BTD, w_DM) is x_BTM. The tokens lie in one axis meanwhile, which
   makes the weight's gradient one matmul; XLA:CPU copies both sides of a sum over (B, T).
+
+  names: of the axes of w; where they lie on devices that share the rows, the weight is gathered in
+    the dtype of x, and its gradient is summed into the parts that it is kept in.
   """
   lead = x.shape[: x.ndim - equation.index(",") + 1]
-  y = jnp.einsum(equation, x.reshape(-1, *x.shape[len(lead) :]), w.astype(x.dtype))
+  x = x.reshape(-1, *x.shape[len(lead) :])
+  if names and sharding.is_spread(len(x), *names):
+    y = _spread_product(equation, names, x, w)
+  else:
+    y = jnp.einsum(equation, x, w.astype(x.dtype))
   return y.reshape(*lead, *y.shape[1:])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _spread_product(
+  equation: str, names: tuple[str | None, ...], x: jax.Array, w: jax.Array
+) -> jax.Array:
+  return _spread_forward(equation, names, x, w)[0]
+
+
+def _spread_forward(
+  equation: str, names: tuple[str | None, ...], x: jax.Array, w: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+  """Keeps the weight in parts: it is gathered once more for the backward pass.
+
+  The product stands here by itself, where the policies of `jax.checkpoint` see it.
+  """
+  return jnp.einsum(equation, x, sharding.gather(w.astype(x.dtype), *names)), (x, w)
+
+
+def _spread_backward(
+  equation: str, names: tuple[str | None, ...], saved: tuple[jax.Array, jax.Array], dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  x, w = saved
+  (x_axes, w_axes), y_axes = equation.split("->")[0].split(","), equation.split("->")[1]
+  whole = sharding.gather(w.astype(x.dtype), *names)
+  dx = jnp.einsum(f"{y_axes},{w_axes}->{x_axes}", dy, whole)
+  product = functools.partial(jnp.einsum, f"{x_axes},{y_axes}->{w_axes}")
+  return dx, sharding.sum_over_rows(product, (x, dy), *names).astype(w.dtype)
+
+
+_spread_product.defvjp(_spread_forward, _spread_backward)
 
 
 def weight(
@@ -59,14 +101,20 @@ def weight(
   else:
     init_named = named(init, *names)
   w = module.param(name, init_named, tuple(shape))
-  arrays = [qwix.dequantize(w) if isinstance(w, qwix.QArray) else w]
+  names_of_one = tuple(names)[int(stacked) :]
+  if isinstance(w, qwix.QArray):
+    # Frozen, and smaller than what it unpacks to.
+    w = qwix.dequantize(dataclasses.replace(w, qvalue=sharding.gather(w.qvalue, *names)))
+    names_of_one = None
+  arrays = [w]
   if config.lora.adapts(path):
     arrays += _adapters(module, name, config.lora.rank, names, shape, ins, stacked)
 
   def multiply(x: jax.Array) -> Any:
     if stacked:
-      return tuple(_contract(equation, x, config.lora, *part) for part in zip(*arrays, strict=True))
-    return _contract(equation, x, config.lora, *arrays)
+      parts = zip(*arrays, strict=True)
+      return tuple(_contract(equation, x, config.lora, names_of_one, *part) for part in parts)
+    return _contract(equation, x, config.lora, names_of_one, *arrays)
 
   return multiply
 
@@ -105,10 +153,15 @@ def _adapters(
 
 
 def _contract(
-  equation: str, x: jax.Array, config: lora.LoraConfig, w: jax.Array, *adapters: jax.Array
+  equation: str,
+  x: jax.Array,
+  config: lora.LoraConfig,
+  names: tuple[str | None, ...] | None,
+  w: jax.Array,
+  *adapters: jax.Array,
 ) -> jax.Array:
   """x · w, or with the adapters a and b of w, x · w + alpha / rank · (x · a) · b."""
-  y = contract(equation, x, w)
+  y = contract(equation, x, w, names)
   if not adapters:
     return y
   a, b = adapters

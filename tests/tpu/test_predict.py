@@ -1,0 +1,164 @@
+"""The simulation on programs written by hand for 16 chips of v5e, whose clock is 1.5 GHz."""
+
+import numpy as np
+import pytest
+
+from vsumjax.tpu import hlo, topologies
+from vsumjax.tpu.links import Links
+from vsumjax.tpu.predict import predict
+
+V5E = topologies.parse("v5e:4x4")
+COORDS = [(0, x, y) for y in range(4) for x in range(4)]
+# 96 MB are gathered in a millisecond over one link of each axis: 15 / 16 of them come in at 9e10.
+GATHERED = "bf16[16,3000000]{1,0:T(8,128)(2,1)}"
+PART = "bf16[1,3000000]{1,0:T(8,128)(2,1)}"
+ALL = "replica_groups={{0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15}}"
+GATHER_MS = 96e6 * 15 / 16 / 9e10 * 1e3 + 6e-3  # and six hops
+ASYNC = f"(({PART}), {GATHERED})"
+
+
+def run(*lines, others=""):
+  text = "\n".join(
+    [
+      "HloModule program, is_scheduled=true",
+      others,
+      f"ENTRY %main (p: {PART}) -> {PART} {{",
+      f"  %p = {PART} parameter(0)",
+      *(f"  {line}" for line in lines),
+      "}",
+    ]
+  )
+  return predict(hlo.parse(text), Links(V5E, COORDS))
+
+
+def work(name, ms, after="%p"):
+  """An instruction that the compiler estimates."""
+  cycles = round(ms * 1.5e6)
+  return (
+    f'{name} = {PART} fusion({after}), calls=%f, backend_config={{"estimated_cycles":"{cycles}"}}'
+  )
+
+
+def test_estimated_cycles_add_up():
+  found = run(work("%a", 1), work("%b", 2))
+  assert found.predicted_s == found.core_s == pytest.approx(3e-3)
+
+
+def test_a_synchronous_collective_stalls_the_core():
+  found = run(work("%a", 1), f"%g = {GATHERED} all-gather(%p), {ALL}, dimensions={{0}}")
+  assert found.exposed_collective_s == pytest.approx(GATHER_MS * 1e-3)
+  assert found.predicted_s == pytest.approx((1 + GATHER_MS) * 1e-3)
+  assert found.collective_bytes == {"all-gather": 96e6}
+
+
+@pytest.mark.parametrize(("ms", "waits_ms"), [(0.4, GATHER_MS - 0.4), (5, 0)])
+def test_what_is_hidden_costs_nothing(ms, waits_ms):
+  found = run(
+    f"%s = {ASYNC} all-gather-start(%p), {ALL}, dimensions={{0}}",
+    work("%a", ms),
+    f"%d = {GATHERED} all-gather-done(%s)",
+  )
+  assert found.exposed_collective_s == pytest.approx(waits_ms * 1e-3)
+  assert found.core_s == pytest.approx(ms * 1e-3)
+
+
+def test_collectives_share_the_links():
+  start = f"all-gather-start(%p), {ALL}, dimensions={{0}}"
+  found = run(
+    f"%s = {ASYNC} {start}",
+    f"%t = {ASYNC} {start}",
+    work("%a", GATHER_MS),
+    f"%d = {GATHERED} all-gather-done(%s)",
+    f"%e = {GATHERED} all-gather-done(%t)",
+  )
+  assert found.exposed_collective_s == pytest.approx(GATHER_MS * 1e-3)
+
+
+def test_a_collective_spread_over_fusions_is_hidden_by_those_between():
+  role = 'custom-call(%x), custom_call_target="AsyncCollective'
+  inner = (
+    f"  %x = {PART} parameter(0)\n"
+    f'  %g = {GATHERED} all-gather(%x), {ALL}, frontend_attributes={{chain_id="3"}}\n'
+  )
+  others = "".join(
+    f'%{name} (x: {PART}) -> {GATHERED} {{\n{inner}  %c = {PART} {role}{which}"\n}}\n'
+    for name, which in (("begin", "Start"), ("end", "Done"))
+  )
+  found = run(
+    f"%s = {GATHERED} fusion(%p), kind=kCustom, calls=%begin",
+    work("%a", 0.5),
+    f"%d = {GATHERED} fusion(%s), kind=kCustom, calls=%end",
+    others=others,
+  )
+  assert found.exposed_collective_s == pytest.approx((GATHER_MS - 0.5) * 1e-3)
+  assert found.core_s == pytest.approx(0.5e-3)
+
+
+LOOP = f"""%body (x: {PART}) -> {PART} {{
+  %x = {PART} parameter(0)
+  %w = {PART} fusion(%x), calls=%f, backend_config={{"estimated_cycles":"1500000"}}
+}}
+%condition (y: {PART}) -> pred[] {{
+  %y = {PART} parameter(0)
+  %n = u32[]{{:T(128)}} constant(7)
+}}
+"""
+
+
+@pytest.mark.parametrize(
+  ("told", "trips"), [("", 7), (', backend_config={"known_trip_count":{"n":"26"}}', 26)]
+)
+def test_a_loop_takes_its_body_as_often_as_it_runs(told, trips):
+  line = f"%l = {PART} while(%p), condition=%condition, body=%body{told}"
+  found = run(line, others=LOOP)
+  assert found.predicted_s == pytest.approx(trips * 1e-3)
+  assert found.operations[0].count == trips
+
+
+def test_a_copy_waits_for_hbm():
+  in_vmem = "bf16[1,3000000]{1,0:T(8,128)(2,1)S(1)}"
+  found = run(f"%s = ({in_vmem}, {PART}, u32[]) copy-start(%p)", f"%d = {in_vmem} copy-done(%s)")
+  assert found.exposed_copy_s == pytest.approx(6e6 / 819e9)
+
+
+def test_a_kernel_takes_the_roofline_of_its_own_estimate():
+  estimate = '{"cost_estimate":{"flops":"197000000000","bytes_accessed":"1000"}}'
+  found = run(
+    f'%k = {PART} custom-call(%p), custom_call_target="tpu_custom_call", backend_config={estimate}'
+  )
+  assert found.core_s == pytest.approx(1e-3)
+
+
+def test_permutes_both_ways_around_a_ring_do_not_wait_for_each_other():
+  ring = [(n, (n + 1) % 4) for n in range(4)]
+  pairs = [
+    "{" + ",".join(f"{{{a},{b}}}" for a, b in each) + "}"
+    for each in (ring, [r[::-1] for r in ring])
+  ]
+  tuple_of = f"({PART}, {PART}, u32[], u32[])"
+  found = run(
+    f"%s = {tuple_of} collective-permute-start(%p), source_target_pairs={pairs[0]}",
+    f"%t = {tuple_of} collective-permute-start(%p), source_target_pairs={pairs[1]}",
+    f"%d = {PART} collective-permute-done(%s)",
+    f"%e = {PART} collective-permute-done(%t)",
+  )
+  assert found.exposed_collective_s == pytest.approx(6e6 / 4.5e10 + 3e-6)
+
+
+@pytest.mark.parametrize(
+  ("text", "groups"),
+  [
+    ("replica_groups={{0,1},{2,3}}", [[0, 1], [2, 3]]),
+    ("replica_groups=[2,2]<=[2,2]T(1,0)", [[0, 2], [1, 3]]),
+    ("replica_groups=mesh['a'=2,'b'=2] {'b'}", [[0, 1], [2, 3]]),
+    ("replica_groups=mesh['a'=2,'b'=2] {'a'}", [[0, 2], [1, 3]]),
+    ("replica_groups={}", [[0, 1, 2, 3]]),
+  ],
+)
+def test_groups_in_all_their_spellings(text, groups):
+  np.testing.assert_array_equal(hlo.replica_groups(f", {text}, x=1", 4), groups)
+
+
+def test_text_that_is_no_module_is_refused():
+  with pytest.raises(ValueError, match="no ENTRY"):
+    hlo.parse("nothing")

@@ -1,0 +1,1 @@
+"""What the TPU compiler tells without a TPU: programs for named slices, their memory and time."""
