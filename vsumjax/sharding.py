@@ -229,6 +229,30 @@ def sum_over_rows(
   )(*rows)
 
 
+def why_not_by_rows(num_rows: int) -> str:
+  """Why `map_rows` of kernels for a TPU cannot serve `num_rows` rows; "" where it can."""
+  if _ACTIVE.get() is None:
+    return "there is no mesh"
+  mesh, rules = _active("why_not_by_rows")
+  batch = _as_tuple(rules.batch)
+  if mesh.devices.flat[0].platform != "tpu":
+    return f"the devices are of {mesh.devices.flat[0].platform}, not of a TPU"
+  if any(size > 1 for axis, size in mesh.shape.items() if axis not in batch):
+    return f"devices share heads (mesh {dict(mesh.shape)})"
+  places = math.prod(mesh.shape[axis] for axis in batch)
+  if num_rows % places:
+    return f"{num_rows} rows do not divide among {places} devices"
+  return ""
+
+
+def map_rows(function: Callable[..., Any], *args: Any) -> Any:
+  """`function` of each device's rows, which lead every array but scalars; it gives such arrays."""
+  mesh, rules = _active("map_rows")
+  rows = PartitionSpec(_as_tuple(rules.batch))
+  specs = jax.tree.map(lambda x: rows if x.ndim else PartitionSpec(), args)
+  return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=rows, check_vma=False)(*args)
+
+
 def _active(caller: str) -> tuple[Mesh, LogicalRules]:
   active = _ACTIVE.get()
   if active is None:

@@ -72,9 +72,9 @@ def test_a_batch_size_that_does_not_divide_is_raised_to_one_that_does(student):
 
 
 def test_another_scorer_of_the_model_compiles_nothing(student, source, readouts):
-  before = score._forward._cache_size()
+  before = score.forward._cache_size()
   student.scorer(16).read(source, lambda *update: None)
-  assert score._forward._cache_size() == before > 0
+  assert score.forward._cache_size() == before > 0
 
 
 def test_the_score_is_the_expected_level():

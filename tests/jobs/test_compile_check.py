@@ -90,6 +90,18 @@ def test_programs_without_gradients_need_the_forward_flops(checked, program, tmp
     assert report["model_flops_per_device"] == pytest.approx(forward)
 
 
+def test_attention_runs_in_kernels_where_these_are_asked_for(tmp_path):
+  pytest.importorskip("libtpu", reason="libtpu is not installed")
+  done = compile_check(
+    *TINY, "--topology=v5e:2x2", f"--hlo={tmp_path}/p.txt", "--config.model.attention=flash",
+    "--config.model.dtype=bfloat16", "--config.mesh.data=1", "--config.mesh.fsdp=4",
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr[-3000:]
+  text = (tmp_path / "p.txt").read_text()
+  # Forward, and the gradients of queries and of keys and values, in each of the two towers.
+  assert text.count('custom_call_target="tpu_custom_call"') >= 6
+
+
 def test_nothing_large_lies_whole_on_every_device(checked):
   assert checked[0]["replicated"] == []
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -176,8 +177,13 @@ def load_trained(
 def _check_same_model(workdir: Path, saved: Mapping[str, Any], experiment: Experiment) -> None:
   """Shapes alone do not tell a window of attention or a soft cap from another."""
   flat = flat_config(experiment.config)
-  keys = tuple(f"{key}." for key in experiment.config.task.MODEL_KEYS)
-  here = {name: value for name, value in flat.items() if name.startswith(keys)}
+  task = experiment.config.task
+  keys = tuple(f"{key}." for key in task.MODEL_KEYS)
+  here = {
+    name: value
+    for name, value in flat.items()
+    if name.startswith(keys) and not re.fullmatch(task.FREE_KEYS, name)
+  }
   for name, value in (here | experiment.task.digests()).items():
     if saved.get(name) != value:
       raise InputError(

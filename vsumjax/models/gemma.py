@@ -15,9 +15,10 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from vsumjax.models import layers
+from vsumjax.models import attend, layers
 from vsumjax.models.weights import WeightsConfig, weight
 from vsumjax.ops import attention, rope
+from vsumjax.ops.attention import Visibility
 from vsumjax.sharding import constrain, named
 from vsumjax.types import InputError
 
@@ -117,8 +118,15 @@ class Attention(nn.Module):
     scale = jnp.asarray(self.config.query_scale**-0.5, q_BTHS.dtype)
     return q_BTHS * scale, (rope.apply_rope(k_BTKS, position_BT), v_BTKS)
 
-  def attend(self, q_BTHS: jax.Array, kv_BUKS: KeysValues, mask_BTU: jax.Array) -> jax.Array:
-    out_BTHS = attention.attend(q_BTHS, *kv_BUKS, mask_BTU, cap=self.config.attention_cap)
+  def attend(
+    self, q_BTHS: jax.Array, kv_BUKS: KeysValues, seen: jax.Array | Visibility
+  ) -> jax.Array:
+    """seen: a mask [B, T, U], or for the TPU's kernels what it says of each token."""
+    cap = self.config.attention_cap
+    if isinstance(seen, Visibility):
+      out_BTHS = attend.flash(q_BTHS, *kv_BUKS, seen, cap)
+    else:
+      out_BTHS = attention.attend(q_BTHS, *kv_BUKS, seen, cap=cap)
     return self.attn_vec_einsum("nHS,HSD->nD", out_BTHS)
 
 
@@ -189,15 +197,21 @@ class Block(nn.Module):
     return (self._after(x_B1D, q_B1HS, kv_BUKS, _mask_of(layer, masks_B1U)), kv_LBUKS), None
 
   def _after(
-    self, x_BTD: jax.Array, q_BTHS: jax.Array, kv_BUKS: KeysValues, mask_BTU: jax.Array
+    self, x_BTD: jax.Array, q_BTHS: jax.Array, kv_BUKS: KeysValues, seen: jax.Array | Visibility
   ) -> jax.Array:
-    y_BTD = self.attn.attend(q_BTHS, kv_BUKS, mask_BTU)
+    y_BTD = self.attn.attend(q_BTHS, kv_BUKS, seen)
     x_BTD += self.post_attention_norm(y_BTD) if self.config.post_norms else y_BTD
     y_BTD = self.mlp(self.pre_ffw_norm(x_BTD))
     return x_BTD + (self.post_ffw_norm(y_BTD) if self.config.post_norms else y_BTD)
 
 
-def _mask_of(layer: Layer, masks_BTU: tuple[jax.Array, jax.Array]) -> jax.Array:
+def _mask_of(
+  layer: Layer, masks_BTU: tuple[jax.Array, jax.Array] | Visibility
+) -> jax.Array | Visibility:
+  if isinstance(masks_BTU, Visibility):
+    if masks_BTU.window is None:
+      return masks_BTU
+    return masks_BTU.replace(window=jnp.where(layer[1], masks_BTU.window, attention.NEVER))
   global_BTU, local_BTU = masks_BTU
   return jnp.where(layer[1], local_BTU, global_BTU)
 
@@ -235,6 +249,7 @@ class Gemma(nn.Module):
   dtype: jnp.dtype
   remat: bool
   weights: WeightsConfig = WeightsConfig()
+  attention: str = "auto"
 
   def setup(self) -> None:
     c = self.config
@@ -327,8 +342,12 @@ class Gemma(nn.Module):
     return index_L, index_L % 2 == 0
 
   def _prompt_context(self, input_mask_BT: jax.Array, mask_ar_BT: jax.Array) -> tuple:
-    masks_BTT = attention_masks(self.config, input_mask_BT, mask_ar_BT)
-    return attention.positions(input_mask_BT), masks_BTT
+    # Parameters are made of one row, whatever there are devices.
+    if not self.is_initializing() and attend.uses_flash(self.attention, *input_mask_BT.shape):
+      seen = attention.visibility(input_mask_BT, mask_ar_BT, self.config.sliding_window)
+    else:
+      seen = attention_masks(self.config, input_mask_BT, mask_ar_BT)
+    return attention.positions(input_mask_BT), seen
 
 
 def _pad_axis(x: jax.Array, axis: int, amount: int) -> jax.Array:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from vsumjax.models import layers
+from vsumjax.models import attend, layers
 from vsumjax.models.weights import WeightsConfig
 from vsumjax.ops import attention, pooling
 from vsumjax.sharding import constrain, named
@@ -52,6 +52,7 @@ class SelfAttention(nn.Module):
 
   num_heads: int
   weights: WeightsConfig = WeightsConfig()
+  attention: str = "auto"
 
   @nn.compact
   def __call__(self, x_ITD: jax.Array) -> jax.Array:
@@ -64,7 +65,11 @@ class SelfAttention(nn.Module):
       return dense((D,), head, names, name=name)(x_ITD)
 
     q_ITHS, k_ITHS, v_ITHS = project("query"), project("key"), project("value")
-    out_ITHS = attention.attend(q_ITHS * head[1] ** -0.5, k_ITHS, v_ITHS)
+    q_ITHS *= head[1] ** -0.5
+    if not self.is_initializing() and attend.uses_flash(self.attention, *x_ITD.shape[:2]):
+      out_ITHS = attend.flash(q_ITHS, k_ITHS, v_ITHS, None, 0.0)
+    else:
+      out_ITHS = attention.attend(q_ITHS, k_ITHS, v_ITHS)
     return dense(head, (D,), ("heads", "head_size", "width"), name="out")(out_ITHS)
 
 
@@ -87,13 +92,17 @@ class Block(nn.Module):
 
   config: SiglipConfig
   weights: WeightsConfig = WeightsConfig()
+  attention: str = "auto"
 
   @nn.compact
   def __call__(self, x_ITD: jax.Array, _: None) -> tuple[jax.Array, None]:
     c = self.config
     x_ITD = constrain(x_ITD, "batch", None, None)
     y_ITD = layers.LayerNorm(name="LayerNorm_0")(x_ITD)
-    x_ITD += SelfAttention(c.num_heads, self.weights, name="MultiHeadDotProductAttention_0")(y_ITD)
+    attention = SelfAttention(
+      c.num_heads, self.weights, self.attention, name="MultiHeadDotProductAttention_0"
+    )
+    x_ITD += attention(y_ITD)
     y_ITD = layers.LayerNorm(name="LayerNorm_1")(x_ITD)
     return x_ITD + Mlp(c.mlp_dim, self.weights, name="MlpBlock_0")(y_ITD), None
 
@@ -104,6 +113,7 @@ class Transformer(nn.Module):
   config: SiglipConfig
   remat: bool
   weights: WeightsConfig = WeightsConfig()
+  attention: str = "auto"
 
   @nn.compact
   def __call__(self, x_ITD: jax.Array) -> jax.Array:
@@ -118,7 +128,7 @@ class Transformer(nn.Module):
       check_constancy_invariants=self.is_initializing(),
       metadata_params={nn.PARTITION_NAME: "layers"},
     )
-    x_ITD, _ = stack(self.config, self.weights, name="encoderblock")(x_ITD, None)
+    x_ITD, _ = stack(self.config, self.weights, self.attention, name="encoderblock")(x_ITD, None)
     return layers.LayerNorm(name="encoder_norm")(x_ITD)
 
 
@@ -131,6 +141,7 @@ class Siglip(nn.Module):
   dtype: jnp.dtype
   remat: bool
   weights: WeightsConfig = WeightsConfig()
+  attention: str = "auto"
 
   @nn.compact
   def __call__(self, image_Ihwc: Float[Array, "I h w 3"]) -> Float[Array, "I P D"]:
@@ -151,6 +162,6 @@ class Siglip(nn.Module):
       (1, side * side, c.width),
     )
     x_ITD += position.astype(self.dtype)
-    x_ITD = Transformer(c, self.remat, self.weights, name="Transformer")(x_ITD)
+    x_ITD = Transformer(c, self.remat, self.weights, self.attention, name="Transformer")(x_ITD)
     x_IPD = pooling.pool_tokens(x_ITD, self.num_tokens)
     return dense((c.width,), (self.out_width,), (None, "width"), name="head")(x_IPD)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
-from vsumjax.models import exits, gemma, lora, quantization, siglip
+from vsumjax.models import attend, exits, gemma, lora, quantization, siglip
 from vsumjax.models.lora import LoraConfig
 from vsumjax.models.weights import WeightsConfig
 from vsumjax.sharding import constrain
@@ -28,6 +28,8 @@ class StudentConfig:
   quantize: "int8" or "int4" keeps the weights of the decoder's layers in that, "" as they are.
   param_dtype: "bfloat16" keeps the base in it; adapters, exits and scales are in float32 always.
     It is meant for a base that is frozen: where it is trained, small updates are rounded away.
+  attention: "auto" takes the TPU's kernels where they can run, "flash" asks for them, "reference"
+    is the same in plain JAX.
   """
 
   img: siglip.SiglipConfig
@@ -38,6 +40,7 @@ class StudentConfig:
   lora: LoraConfig = dataclasses.field(default_factory=LoraConfig)
   quantize: str = ""
   param_dtype: str = "float32"
+  attention: str = "auto"
 
   def __post_init__(self) -> None:
     layers = self.exits.layers
@@ -54,6 +57,9 @@ class StudentConfig:
         )
     if self.quantize not in ("", *quantization.KINDS):
       raise InputError(f"model.quantize: {self.quantize!r} is not one of '', 'int8', 'int4'")
+    if self.attention not in attend.CHOICES:
+      known = ", ".join(attend.CHOICES)
+      raise InputError(f"model.attention: {self.attention!r} is not one of {known}")
 
 
 class VideoSummaryStudent(nn.Module):
@@ -72,8 +78,9 @@ class VideoSummaryStudent(nn.Module):
   def setup(self) -> None:
     c, dtype = self.config, jnp.dtype(self.config.dtype)
     weights = WeightsConfig(c.lora, c.quantize)
-    self.img = siglip.Siglip(c.img, c.llm.width, self.tokens_per_frame, dtype, c.remat, weights)
-    self.llm = gemma.Gemma(c.llm, dtype, c.remat, weights)
+    shared = (dtype, c.remat, weights, c.attention)
+    self.img = siglip.Siglip(c.img, c.llm.width, self.tokens_per_frame, *shared)
+    self.llm = gemma.Gemma(c.llm, *shared)
     num_exits, num_classes = len(c.exits.layers), len(self.score_ids)
     self.exits = exits.ExitHeads(c.llm.width, num_exits, num_classes, c.exits.prototypes)
 

@@ -8,17 +8,36 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
 # Smaller than any soft-capped logit, and finite, so that a row without keys stays finite.
 MASKED_LOGIT = -(2.0**30)
+NEVER = 2**30  # the block of a key that no query sees
 
 # Name of what attention needs in its backward pass, for policies of `jax.checkpoint`.
 RESULT = "attention_result"
 
 # Queries to a block on a CPU. The forward pass of 8 x 384 tokens takes a third of the time.
 CPU_BLOCK = 64
+
+
+@struct.dataclass
+class Visibility:
+  """What masks of [T, U] say, in a few numbers of each token.
+
+  q_block: i32[B, T], k_block: i32[B, U]: a query sees the keys of its own block and of earlier
+    ones; `NEVER` is the block of padding.
+  q_position: i32[B, T], k_position: i32[B, U], window: i32[]: outside of its own block it sees only
+    keys less than `window` positions before it. None where no window can act.
+  """
+
+  q_block: jax.Array
+  k_block: jax.Array
+  q_position: jax.Array | None = None
+  k_position: jax.Array | None = None
+  window: jax.Array | None = None
 
 
 def make_attention_mask(
@@ -57,6 +76,20 @@ def window_mask(
 def positions(input_mask_BT: Bool[Array, "B T"]) -> Int[Array, "B T"]:
   """Index of each token among the valid ones: [1, 1, 0, 1] -> [0, 1, 1, 2]."""
   return jnp.maximum(jnp.cumsum(input_mask_BT, axis=1) - 1, 0)
+
+
+def visibility(
+  input_mask_BT: Bool[Array, "B T"], mask_ar_BT: Int[Array, "B T"], window: int = 0
+) -> Visibility:
+  """What `make_attention_mask` says, and `window_mask` where a window of that size can act."""
+  block_BT = jnp.cumsum(mask_ar_BT, axis=1)
+  seen = Visibility(block_BT, jnp.where(input_mask_BT, block_BT, NEVER))
+  if not 0 < window < input_mask_BT.shape[1]:
+    return seen
+  position_BT = positions(input_mask_BT)
+  return seen.replace(
+    q_position=position_BT, k_position=position_BT, window=jnp.asarray(window, jnp.int32)
+  )
 
 
 def soft_cap(x: Float[Array, "..."], cap: float) -> Float[Array, "..."]:

@@ -120,6 +120,8 @@ def get_devices(topology: Topology) -> list[Any]:
   os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-16")
   os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
   os.environ.setdefault("TPU_MIN_LOG_LEVEL", "3")
+  # It lets one process at a time at a TPU; several may compile.
+  os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
   logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
   from jax.experimental import topologies
 

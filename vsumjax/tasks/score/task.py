@@ -36,7 +36,7 @@ class ScoreConfig(TaskConfig):
   NAME: ClassVar[str] = "score"
   MODEL_KEYS: ClassVar[tuple[str, ...]] = ("model", "prompt")
   FREE_KEYS: ClassVar[str] = (
-    r"tokenizer|data\.(sets\[\d+\]\.manifest|num_workers|num_threads|cache_bytes)"
+    r"tokenizer|model\.attention|data\.(sets\[\d+\]\.manifest|num_workers|num_threads|cache_bytes)"
     r"|objective\.teachers\[\d+\]\.(workdir|cache)"
   )
   FILES: ClassVar[dict[str, str]] = {"tokenizer.model": "tokenizer"}
