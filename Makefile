@@ -21,7 +21,7 @@ JAX_TESTS := tests/models tests/ops tests/training tests/inference tests/tasks t
 	tests/test_sharding.py tests/jobs/test_cached_text.py
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 
-.PHONY: setup demo test test-jax test-long mutations study sparse-logits lint lock clean
+.PHONY: setup demo test test-jax test-long mutations study sparse-logits tpu-tables test-tpu lint lock clean
 
 setup: $(VENV)/.installed
 
@@ -69,6 +69,14 @@ study: setup
 ## a student of 12 cached entries a token beside one of full distributions, three seeds
 sparse-logits: setup
 	$(BIN)/python launch/sparse_logits.py --out runs/sparse_logits
+
+## docs/tpu.md's table: every full-size config compiled for TPU slices, on this machine; 20 minutes
+tpu-tables: $(VENV)/.installed-test
+	$(BIN)/python launch/tpu_tables.py
+
+## that every full-size config compiles for its slice and leaves memory to spare; 20 minutes
+test-tpu: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m long tests/e2e/test_tpu_compile.py
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
