@@ -34,6 +34,10 @@ def add_benchmark(commands) -> argparse.ArgumentParser:
   loader.add_argument("--tokenizer", type=Path, help="SentencePiece model, with --manifest")
   loader.add_argument("--num-workers", type=int, default=2, help="processes (2)")
   loader.set_defaults(run=_benchmark_loader)
+  gpu = whats.add_parser("gpu", parents=[shared], help="the 3B student on one GPU")
+  gpu.add_argument("--rows", type=int, default=16, help="of a batch (16)")
+  gpu.add_argument("--keep-matmuls", action="store_true", help="model.remat false: more memory")
+  gpu.set_defaults(run=_benchmark_gpu)
   cache = whats.add_parser("cache", parents=[shared], help="writing and reading teacher caches")
   cache.add_argument("--root", type=Path, help="folder to write in; default: of this machine's")
   cache.set_defaults(run=_benchmark_cache)
@@ -44,6 +48,18 @@ def _benchmark_distill_step(args: argparse.Namespace) -> None:
   from vsumjax.benchmarks.distill_step import benchmark_distill_step
 
   benchmark_distill_step(args.config, rounds=args.rounds, steps=args.steps, out=args.out)
+
+
+def _benchmark_gpu(args: argparse.Namespace) -> None:
+  import jax
+
+  from vsumjax.benchmarks.gpu import benchmark_gpu, full_size
+  from vsumjax.types import InputError
+
+  if jax.default_backend() != "gpu":
+    raise InputError(f"benchmark gpu: JAX finds {jax.default_backend()} here and no GPU")
+  sizes = full_size(args.rows, remat=not args.keep_matmuls)
+  benchmark_gpu(sizes, rounds=args.rounds, out=args.out)
 
 
 def _benchmark_loader(args: argparse.Namespace) -> None:

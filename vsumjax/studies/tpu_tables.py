@@ -15,6 +15,7 @@ from vsumjax.types import InputError
 
 START, END = "<!-- tpu-tables -->", "<!-- end of tpu-tables -->"
 _STUDENT = "configs/tpu/student_3b.py"
+_SQUARE = {"mesh.data": "16", "mesh.fsdp": "16"}
 _448 = {
   "model.family": "paligemma2_3b_448",
   "prompt.image_size": "448",
@@ -37,7 +38,7 @@ class Row:
 ROWS = (
   Row("student 3B, 224 px", f"{_STUDENT}:rows=128", "v5e:4x4"),
   Row("student 3B, 224 px", f"{_STUDENT}:rows=32", "v5e:4x4"),
-  Row("student 3B, 224 px", f"{_STUDENT}:rows=2048", "v5e:16x16"),
+  Row("student 3B, 224 px", f"{_STUDENT}:rows=2048", "v5e:16x16", changes=_SQUARE),
   Row("student 3B, 224 px", f"{_STUDENT}:rows=128", "v5p:2x2x4"),
   Row("student 3B, 224 px", f"{_STUDENT}:rows=128", "v6e:4x4"),
   Row("student 3B, 448 px", f"{_STUDENT}:rows=32", "v5e:4x4", changes=_448),
