@@ -22,6 +22,7 @@ import jax
 import numpy as np
 from flax import struct
 from flax.core import meta
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vsumjax.ops import collectives
@@ -101,7 +102,8 @@ def build_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) 
   """Mesh (data, fsdp, tensor) over `devices`, or over all devices.
 
   Raises:
-    InputError: if the axis sizes do not multiply to the number of devices.
+    InputError: if the axis sizes do not multiply to the number of devices, or if the data axis does
+      not divide among the slices of a TPU.
   """
   devices = jax.devices() if devices is None else devices
   sizes = dataclasses.astuple(config)
@@ -114,7 +116,19 @@ def build_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) 
   shape = tuple(len(devices) // fixed if size == -1 else size for size in sizes)
   if math.prod(shape) != len(devices):
     raise InputError(f"mesh: (data, fsdp, tensor) = {sizes} uses not all {len(devices)} devices")
-  return jax.make_mesh(shape, MESH_AXES, devices=devices, axis_types=(AxisType.Auto,) * 3)
+  axis_types = (AxisType.Auto,) * 3
+  on_tpu = devices[0].platform == "tpu"
+  num_slices = len({getattr(d, "slice_index", 0) for d in devices}) if on_tpu else 1
+  if num_slices == 1:
+    return jax.make_mesh(shape, MESH_AXES, devices=devices, axis_types=axis_types)
+  if shape[0] % num_slices:
+    raise InputError(
+      f"mesh.data: {shape[0]} is not a multiple of the {num_slices} slices, which are joined by "
+      f"this axis alone; {num_slices} is"
+    )
+  within = (shape[0] // num_slices, *shape[1:])
+  arranged = mesh_utils.create_hybrid_device_mesh(within, (num_slices, 1, 1), devices)
+  return Mesh(arranged, MESH_AXES, axis_types=axis_types)
 
 
 def spec_for(names: Sequence[str | None], rules: LogicalRules) -> PartitionSpec:

@@ -112,6 +112,10 @@ def test_nothing_large_lies_whole_on_every_device(checked):
     (["--topology=v5e:3x3"], "--topology: 'v5e:3x3' is not known"),
     (["--topology=v5e:2x2", "--program=run"], "--program: 'run' is not one of train, score"),
     (["--topology=v5e:2x2", "--config.mesh.fsdp=3"], "mesh: (data, fsdp, tensor)"),
+    (
+      ["--topology=v5e:2x2", "--slices=2", "--config.mesh.data=1", "--config.mesh.fsdp=8"],
+      "mesh.data: 1 is not a multiple of the 2 slices",
+    ),
     (["--topology=v5e:2x2", "--config.train.batch_size=30"], "30 rows in 1 parts do not divide"),
   ],
 )
