@@ -126,3 +126,32 @@ def test_what_does_not_fit_is_refused_in_one_line(options, said, capsys):
   lines = capsys.readouterr().err.splitlines()
   assert said in lines[-1]
   assert len([line for line in lines if line.startswith("vsumjax")]) == 1
+
+
+def test_advice_keeps_the_fastest_setting_that_fits(monkeypatch, tmp_path, capsys):
+  """The search, on times made up: remat is faster, twice the rows do not fit, two slices help."""
+  from vsumjax.experiment.config import load_config
+  from vsumjax.jobs import advise
+  from vsumjax.jobs.compile_check import Checked
+  from vsumjax.tpu import topologies
+  from vsumjax.types import InputError
+
+  def check(config, topology, program):
+    rows, remat = config.train.batch_size, config.task.model.remat
+    if rows > 32:
+      raise InputError("does not fit")
+    ms = rows * (1.0 if remat else 2.0) * config.train.accumulate + 3 + len(config.compiler_options)
+    figures = {"rows": rows, "predicted_ms": ms, "fits": True, "mfu": 0.5, "hbm_peak_bytes": 1}
+    return Checked(figures, "")
+
+  monkeypatch.setattr(advise, "check", check)
+  overrides = {"train.batch_size": "32", "model.remat": "false", "tokenizer": "none.model"}
+  config = load_config(f"{CONFIG}:student", overrides)
+  out = tmp_path / "advice.json"
+  best = advise.advise(config, topologies.parse("v5e:4x4"), out=out)
+  assert best.changes == {"model.remat": True}
+  assert best.ms_a_row == pytest.approx(35 / 32)
+  tried = json.loads(out.read_text())["tried"]
+  assert [each["why"] for each in tried if each["report"] is None] == ["does not fit"]
+  assert len(tried) == 9
+  assert "model.remat=True" in capsys.readouterr().out

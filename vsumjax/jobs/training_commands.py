@@ -151,6 +151,9 @@ def add_compile_check(commands) -> argparse.ArgumentParser:
   parser.add_argument("--topology", required=True, help="of a slice, e.g. v5e:4x4 or v5p:2x2x4")
   parser.add_argument("--slices", type=int, default=1, help="slices of that topology (1)")
   parser.add_argument("--program", default="train", help="train, score, cache or generate (train)")
+  parser.add_argument(
+    "--advise", action="store_true", help="search mesh, remat, rows, microbatches and options"
+  )
   parser.add_argument("--out", type=Path, help="JSON file of all figures")
   parser.add_argument("--hlo", type=Path, help="text file of the compiled program")
   parser.set_defaults(run=_compile_check)
@@ -166,7 +169,13 @@ def _compile_check(args: argparse.Namespace) -> None:
   jax.config.update("jax_platforms", "cpu")
   topology = topologies.parse(args.topology, args.slices)
   from vsumjax.experiment.config import load_config
+  from vsumjax.jobs.advise import advise
   from vsumjax.jobs.compile_check import compile_check
 
   config = load_config(args.config, args.overrides)
+  if args.advise:
+    if args.program != "train" or args.hlo:
+      raise InputError("--advise: it is for the train step, and takes neither --program nor --hlo")
+    advise(config, topology, out=args.out)
+    return
   compile_check(config, topology, args.program, out=args.out, hlo=args.hlo)
