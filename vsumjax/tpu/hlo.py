@@ -11,7 +11,7 @@ import numpy as np
 
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{\s*$")
 _NAME = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = ")
-_ARRAY = re.compile(r"\b([a-z]+[0-9]*[a-z0-9]*)\[([0-9,]*)\](?:\{[^}]*?(?:S\((\d+)\))?\})?")
+_ARRAY = re.compile(r"\b([a-z]+[0-9]*[a-z0-9]*)\[([0-9,]*)\](?:\{([^}]*?)(?:S\((\d+)\))?\})?")
 _OPERAND = re.compile(r"%([\w.\-]+)")
 _BITS = {"pred": 8, "token": 0, "opaque": 0, "tuple": 0}
 
@@ -43,6 +43,18 @@ class Instruction:
     return found.group(1) if found else ""
 
   @property
+  def index(self) -> int | None:
+    """The place that a get-tuple-element takes."""
+    found = re.search(r"\bindex=(\d+)", self.rest)
+    return int(found.group(1)) if found else None
+
+  @property
+  def target(self) -> str:
+    """What a custom-call calls."""
+    found = re.search(r'custom_call_target="([^"]*)"', self.rest)
+    return found.group(1) if found else ""
+
+  @property
   def chain(self) -> str | None:
     """What the parts of an asynchronous collective that is spread over fusions share."""
     found = re.search(r'chain_id="(\w+)"', self.rest)
@@ -51,23 +63,40 @@ class Instruction:
 
 @dataclasses.dataclass(frozen=True)
 class Array:
+  """layout: the text of it, as "1,0:T(8,128)(2,1)": axes from the innermost on, and the tile."""
+
   dtype: str
   dims: tuple[int, ...]
   space: int  # 0 is HBM, 1 VMEM
+  layout: str = ""
 
   @property
   def num_bytes(self) -> int:
+    return math.prod(self.dims) * self._bits // 8
+
+  @property
+  def padded_bytes(self) -> int:
+    """What it takes up: the innermost axes in whole tiles."""
+    found = re.match(r"([\d,]+):T\(([\d,]+)\)", self.layout)
+    if not found:
+      return self.num_bytes
+    order, tile = (tuple(map(int, found.group(n).split(","))) for n in (1, 2))
+    sizes = [self.dims[axis] for axis in order]
+    for place, size in enumerate(tile[::-1][: len(sizes)]):
+      sizes[place] = -(-sizes[place] // size) * size
+    return math.prod(sizes) * self._bits // 8
+
+  @property
+  def _bits(self) -> int:
     bits = _BITS.get(self.dtype)
-    if bits is None:
-      bits = int(re.search(r"\d+", self.dtype).group())
-    return math.prod(self.dims) * bits // 8
+    return int(re.search(r"\d+", self.dtype).group()) if bits is None else bits
 
 
 def arrays(shape: str) -> list[Array]:
   """Every array of a type, tuples flattened."""
   return [
-    Array(dtype, tuple(map(int, dims.split(","))) if dims else (), int(space or 0))
-    for dtype, dims, space in _ARRAY.findall(shape)
+    Array(dtype, tuple(map(int, dims.split(","))) if dims else (), int(space or 0), layout)
+    for dtype, dims, layout, space in _ARRAY.findall(shape)
   ]
 
 
@@ -101,16 +130,6 @@ class Module:
       return f"{found.group(1)}:{found.group(2)}"
     found = re.search(r"stack_frame_id=(\d+)", instruction.rest)
     return self.frames.get(int(found.group(1)), "") if found else ""
-
-  def trip_count(self, loop: Instruction) -> int:
-    """How often a `while` runs: what the compiler knows, or what its condition compares with."""
-    found = re.search(r'known_trip_count":\{"n":"(\d+)"', loop.rest)
-    if found:
-      return int(found.group(1))
-    for instruction in self.computations.get(loop.attribute("condition") or "", []):
-      if instruction.opcode == "constant" and re.match(r"[su]32\[\]", instruction.shape):
-        return int(instruction.operands[0])
-    return 1
 
 
 def parse(text: str) -> Module:

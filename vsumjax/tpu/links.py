@@ -2,21 +2,26 @@
 
 Bandwidth terms are those of rings over the axes of a torus ("How to scale your model", chapter 3):
 over each axis that a group spans, bytes come in by two links where it closes to a ring, and by one
-at the ends of a line. A microsecond is added for every hop.
+at the ends of a line. Where the compiler goes around one ring of all members ("1DAllGather...",
+"StrategyRing") bytes come in by its two links only. A microsecond is added for every hop.
+
+Not seen: rings that the compiler lays across others' links, and detours around a missing link.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
+import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
-from vsumjax.tpu.topologies import Topology
+from vsumjax.tpu.topologies import Topology, get_devices
 
 HOP_S = 1e-6
-_WITHIN_CHIP = 1e12  # bytes/s between the two cores of a v4 chip, which share its memory
 
 # What of its bytes each device receives: as often as it comes to it.
 _RECEIVED = {
@@ -34,13 +39,30 @@ class Links:
   topology: Topology
   coords: Sequence[tuple[int, ...]]
 
-  def collective_s(self, kind: str, num_bytes: int, groups: np.ndarray) -> float:
+  @classmethod
+  def of(cls, topology: Topology) -> Links:
+    """For a program on a mesh of one axis, in the order in which JAX makes it.
+
+    Raises:
+      InputError: without libtpu, which knows the order.
+    """
+    import jax
+
+    devices = get_devices(topology)
+    if topology.num_slices == 1:
+      devices = list(jax.make_mesh((len(devices),), ("x",), devices=devices).devices.flat)
+    return cls(topology, coords_of(devices))
+
+  def collective_s(
+    self, kind: str, num_bytes: int, groups: np.ndarray, rings: int | None = None
+  ) -> float:
     """Seconds of one collective.
 
     Args:
       kind: an opcode, as "all-gather".
       num_bytes: of the whole array on one device: gathered, or before it is reduced or exchanged.
       groups: i[groups, members], numbers of devices.
+      rings: how many the compiler uses at a time, of two links each; None for one an axis.
     """
     size = groups.shape[1]
     if size == 1 or not num_bytes:
@@ -51,11 +73,17 @@ class Links:
     if kind in ("all-to-all", "ragged-all-to-all"):
       return self._exchange_s(num_bytes, members, slices)
     times = _RECEIVED[kind]
-    seconds = times * num_bytes * (within - 1) / within / self._bandwidth(members)
+    seconds = HOP_S * self._hops(members)
+    if within > 1:
+      seconds += times * num_bytes * (within - 1) / within / self._bandwidth(members, rings)
     if slices > 1:
-      share = num_bytes / within
-      seconds += times * share * (slices - 1) / slices / self.topology.chip.dcn_bandwidth
-    return seconds + HOP_S * self._hops(members)
+      seconds += self.between_slices_s(kind, num_bytes / within, slices)
+    return seconds
+
+  def between_slices_s(self, kind: str, num_bytes: float, slices: int) -> float:
+    """Seconds of a device's part of a collective over the data centre's network."""
+    times = _RECEIVED.get(kind, 1.0)
+    return times * num_bytes * (slices - 1) / slices / self.topology.chip.dcn_bandwidth
 
   def permute_s(self, num_bytes: int, pairs: Sequence[tuple[int, int]]) -> float:
     """Seconds of a collective-permute: its bytes by the link that most of its pairs share."""
@@ -81,9 +109,9 @@ class Links:
         spanned.append((axis, places, places == size and self.topology.wraps(axis)))
     return spanned
 
-  def _bandwidth(self, members: np.ndarray) -> float:
+  def _bandwidth(self, members: np.ndarray, rings: int | None) -> float:
     links = sum(2 if ring else 1 for _, _, ring in self._axes(members))
-    return links * self.topology.chip.link_bandwidth if links else _WITHIN_CHIP
+    return min(links, 2 * rings if rings else links) * self.topology.chip.link_bandwidth
 
   def _hops(self, members: np.ndarray) -> int:
     return sum(places // 2 if ring else places - 1 for _, places, ring in self._axes(members))
@@ -93,8 +121,6 @@ class Links:
     axes = self._axes(members)
     if slices > 1:
       return num_bytes * (slices - 1) / slices / self.topology.chip.dcn_bandwidth
-    if not axes:
-      return num_bytes / _WITHIN_CHIP
     hops = sum(places / (4 if ring else 3) for _, places, ring in axes)
     links = sum(2 if ring else 2 * (places - 1) / places for _, places, ring in axes)
     bandwidth = links * self.topology.chip.link_bandwidth
@@ -113,9 +139,51 @@ class Links:
         distance -= size if distance > 0 else -size
       step = 1 if distance > 0 else -1
       for _ in range(abs(distance)):
-        path.append((tuple(at), axis, step))
+        path.append((tuple(at[: len(self.topology.shape) + 1]), axis, step))
         at[axis + 1] = (at[axis + 1] + step) % size
     return path
+
+  @functools.cached_property
+  def _shape(self) -> tuple[int, ...]:
+    """Of an array with a place for every link: slice, x, y, ..., axis, direction."""
+    axes = len(self.topology.shape)
+    return (self.topology.num_slices, *self.topology.shape, axes, 2)
+
+  @property
+  def num_links(self) -> int:
+    return math.prod(self._shape)
+
+  def held_by_permute(self, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Numbers of the links that a collective-permute goes over."""
+    used = {
+      (*place, axis, int(step > 0))
+      for source, target in pairs
+      for place, axis, step in self._route(self.coords[source], self.coords[target]) or []
+    }
+    return np.array(
+      [np.ravel_multi_index(link, self._shape) for link in sorted(used)], dtype=np.int64
+    )
+
+  def held_by_groups(self, groups: np.ndarray) -> np.ndarray:
+    """Numbers of the links along all axes that a collective's groups span."""
+    members = np.array([self.coords[number] for number in groups[0]])
+    numbers = np.arange(self.num_links).reshape(self._shape)
+    axes = [axis for axis, _, _ in self._axes(members)]
+    return numbers[..., axes, :].reshape(-1)
+
+
+def rings_of(kind: str, rest: str) -> int | None:
+  """How many rings the compiler says that a collective uses; None for one an axis.
+
+  `rest` is the text behind an instruction's operands. An all-gather whose emitter is not told goes
+  around one ring: that is what was seen of all on v5e, v5p and v6e, whatever the axes.
+  """
+  if re.search(r'"strategy":"(?:StrategyRing|UniDirection1DRingStrategy)"', rest):
+    return 1
+  found = re.search(r'"emitter":"(\d)D', rest)
+  if found:
+    return int(found.group(1))
+  return 1 if kind == "all-gather" else None
 
 
 def coords_of(devices: Sequence[object]) -> list[tuple[int, ...]]:

@@ -41,17 +41,22 @@ def build_report(
     "slices": topology.num_slices,
     "devices": len(links.coords),
     "predicted_ms": seconds * 1e3,
+    "floor_ms": prediction.floor_s * 1e3,
     "core_ms": prediction.core_s * 1e3,
+    "floor_core_ms": prediction.floor_core_s * 1e3,
     "exposed_collective_ms": prediction.exposed_collective_s * 1e3,
     "exposed_copy_ms": prediction.exposed_copy_s * 1e3,
     "mfu": flops / seconds / chip.peak_flops if seconds else 0.0,
+    "mfu_at_floor": flops / prediction.floor_s / chip.peak_flops if seconds else 0.0,
     "model_flops_per_device": flops,
+    "executed_flops_per_device": prediction.flops,
     **memory_fields(memory, chip.hbm_bytes),
     "collectives": {
       kind: {"count": prediction.collective_counts[kind], "bytes": num_bytes}
       for kind, num_bytes in sorted(prediction.collective_bytes.items())
     },
     "operations": [_operation(each) for each in prediction.operations[:_NUM_LARGEST]],
+    "assumed": prediction.assumed,
     "buffers": largest_buffers(module),
     "replicated": replicated(args),
     "versions": {name: importlib.metadata.version(name) for name in ("jax", "libtpu")},
@@ -72,7 +77,8 @@ def memory_fields(memory: Any, capacity: int) -> dict[str, Any]:
 
 
 def largest_buffers(module: hlo.Module) -> list[dict[str, Any]]:
-  """The largest arrays in HBM that the program makes or is given, not all at one time."""
+  """The largest arrays in HBM that the program makes or is given, not all at one time; in bytes
+  that they take up, tiles filled."""
   found: dict[tuple[str, str], int] = {}
   for name, instructions in module.computations.items():
     if name != module.entry and name not in module.bodies:
@@ -87,7 +93,7 @@ def largest_buffers(module: hlo.Module) -> list[dict[str, Any]]:
         if array.space == 0 and array.dims:
           where = i.op_name if is_input else module.source(i) or i.op_name
           key = (f"{array.dtype}[{','.join(map(str, array.dims))}]", where)
-          found[key] = array.num_bytes
+          found[key] = array.padded_bytes
   largest = sorted(found.items(), key=lambda item: -item[1])[:_NUM_LARGEST]
   return [{"array": array, "source": src, "bytes": size} for (array, src), size in largest]
 
@@ -112,6 +118,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
     "source": operation.source,
     "op_name": operation.op_name,
     "core_ms": operation.core_s * 1e3,
+    "floor_ms": operation.floor_s * 1e3,
     "waited_ms": operation.waited_s * 1e3,
     "count": operation.count,
   }
@@ -129,8 +136,11 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
     ("… on the core", f"{report['core_ms']:,.1f} ms"),
     ("… waiting for links", f"{report['exposed_collective_ms']:,.1f} ms"),
     ("… waiting for copies", f"{report['exposed_copy_ms']:,.1f} ms"),
+    ("at the least, elementwise work at HBM's bandwidth", f"{report['floor_ms']:,.1f} ms"),
     ("FLOPs of the model", f"{report['model_flops_per_device'] / 1e12:,.2f} T"),
+    ("… of the program's products", f"{report['executed_flops_per_device'] / 1e12:,.2f} T"),
     ("MFU", f"{100 * report['mfu']:.1f} %"),
+    ("… at the least time", f"{100 * report['mfu_at_floor']:.1f} %"),
     ("HBM: arguments", f"{gib['argument']:.2f} GiB"),
     ("HBM: temporaries", f"{gib['temp']:.2f} GiB"),
     ("HBM: peak of capacity", f"{gib['peak']:.2f} of {capacity:.2f} GiB"),
@@ -141,13 +151,19 @@ def print_report(report: Mapping[str, Any], console: Console) -> None:
     (kind, f"{each['count']:,.0f}", f"{each['bytes'] / _GIB:.2f}")
     for kind, each in report["collectives"].items()
   ])  # fmt: skip
-  _print_rows(console, "dearest operations", ("ms", "waits, ms", "times", "what", "source"), [
-    (f"{o['core_ms']:.1f}", f"{o['waited_ms']:.1f}", f"{o['count']:,.0f}", _what(o), _short(o))
+  columns = ("ms", "at least", "waits, ms", "times", "what", "source")
+  _print_rows(console, "dearest operations", columns, [
+    (f"{o['core_ms']:.1f}", f"{o['floor_ms']:.1f}", f"{o['waited_ms']:.1f}",
+     f"{o['count']:,.0f}", _what(o), _short(o))
     for o in report["operations"]
   ])  # fmt: skip
   _print_rows(console, "largest buffers", ("GiB", "array", "source"), [
     (f"{b['bytes'] / _GIB:.2f}", b["array"], _short(b)) for b in report["buffers"]
   ])  # fmt: skip
+  if report["assumed"]:
+    _print_rows(console, "what had no estimate", ("times", "assumed"), [
+      (f"{count:,.0f}", what) for what, count in report["assumed"].items()
+    ])  # fmt: skip
   if report["replicated"]:
     _print_rows(console, "replicated on every device", ("MiB", "argument"), [
       (f"{r['bytes'] / (1 << 20):.1f}", r["path"]) for r in report["replicated"]

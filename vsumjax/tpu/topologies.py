@@ -2,7 +2,7 @@
 
 Peaks, bandwidths and links are the vendor's (cloud.google.com/tpu/docs, "System architecture");
 clocks are such that `estimated_cycles` of a large bf16 product comes to the peak, and HBM is what
-the compiler says is available when a program does not fit. tests/tpu/test_topologies.py checks
+the compiler says is available when a program does not fit. tests/tpu/test_estimates.py checks
 both against libtpu.
 """
 
@@ -22,12 +22,12 @@ from vsumjax.types import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-  """One device as JAX sees it: a chip, or one of the two cores of a v4 chip.
+  """One device as JAX sees it, which is a chip: the two cores of v4 and v5p run as one.
 
   peak_flops: of bf16 products, FLOP/s.
   clock_hz: of the core, whose cycles the compiler estimates.
   hbm_bytes: what a program may use. hbm_bandwidth: bytes/s.
-  link_bandwidth: bytes/s of one link between chips in one direction, as far as it is this device's.
+  link_bandwidth: bytes/s of one link between chips in one direction.
   axes: of the torus, two links each.
   dcn_bandwidth: bytes/s between slices, one direction.
   """
@@ -46,7 +46,7 @@ _GIB = 1 << 30
 CHIPS = {
   chip.name: chip
   for chip in (
-    Chip("v4", 137.5e12, 1.05e9, int(15.25 * _GIB), 614e9, 2.25e10, 3, 1.56e9),
+    Chip("v4", 275e12, 1.05e9, int(30.75 * _GIB), 1228e9, 4.5e10, 3, 3.125e9),
     Chip("v5e", 197e12, 1.5e9, int(15.75 * _GIB), 819e9, 4.5e10, 2, 3.125e9),
     Chip("v5p", 459e12, 1.75e9, int(95.74 * _GIB), 2765e9, 9e10, 3, 6.25e9),
     Chip("v6e", 918e12, 1.75e9, int(31.25 * _GIB), 1640e9, 9e10, 2, 12.5e9),
@@ -125,9 +125,14 @@ def get_devices(topology: Topology) -> list[Any]:
   logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
   from jax.experimental import topologies
 
-  several = {"num_slices": topology.num_slices} if topology.num_slices > 1 else {}
+  wanted: dict[str, Any] = {}
+  if topology.num_slices > 1:
+    wanted["num_slices"] = topology.num_slices
+  if topology.chip.name == "v4":
+    # Left alone libtpu describes each core of a v4 chip; JAX on a v4 has one device a chip.
+    wanted["chip_config_name"] = "megacore"
   try:
-    found = topologies.get_topology_desc(topology.name, "tpu", **several)
+    found = topologies.get_topology_desc(topology.name, "tpu", **wanted)
   except Exception as error:  # libtpu raises a RuntimeError, or XlaRuntimeError of its own
     reason = re.sub(r"\s+", " ", str(error))[:200]
     message = f"--topology: libtpu does not compile for {topology.name}: {reason}"
@@ -136,6 +141,5 @@ def get_devices(topology: Topology) -> list[Any]:
 
 
 def num_devices(topology: Topology) -> int:
-  """Devices of all slices; a v4 chip has two."""
-  cores = 2 if topology.chip.name == "v4" else 1
-  return math.prod(topology.shape) * cores * topology.num_slices
+  """Devices of all slices."""
+  return math.prod(topology.shape) * topology.num_slices
