@@ -142,13 +142,13 @@ MUTATIONS = (
   Mutation(
     "a ring sums the parts of other devices",
     "vsumjax/ops/collectives.py",
-    "part = (me - way * step) % n",
-    "part = (me + way * step) % n",
+    "((me - way * step) % n)",
+    "((me + way * step) % n)",
     "tests/ops/test_collectives.py::test_a_ring_sums_what_psum_scatter_does",
   ),
   Mutation(
     "the predicted time counts a loop once",
-    "vsumjax/tpu/predict.py",
+    "vsumjax/tpu/simulate.py",
     "self.run(body, scale * (trips - 1))",
     "self.run(body, scale)",
     "tests/tpu/test_predict.py::test_a_loop_takes_its_body_as_often_as_it_runs",

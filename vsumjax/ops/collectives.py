@@ -5,8 +5,6 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-_LANES = 128  # of the TPU's registers
-
 
 def ring_reduce_scatter(x: jax.Array, axis_name: str, dim: int) -> jax.Array:
   """`jax.lax.psum_scatter(x, axis_name, scatter_dimension=dim, tiled=True)`, in permutes.
@@ -19,32 +17,38 @@ def ring_reduce_scatter(x: jax.Array, axis_name: str, dim: int) -> jax.Array:
   Args:
     x: what each device adds; n, the devices of `axis_name`, divides its axis `dim`.
   """
-  n = jax.lax.axis_size(axis_name)
-  if n == 1:
+  if jax.lax.axis_size(axis_name) == 1:
     return x
-  # Parts lie along an axis of their own: cut from lanes or sublanes they would have to be rotated.
-  first = jnp.moveaxis(x, dim, 0)
-  parts = first.reshape(n, len(first) // n, -1)
-  columns = parts.shape[2]
-  half = columns // 2 // _LANES * _LANES or columns // 2
-  sums = [
-    _one_way(parts, axis_name, way, start, end)
-    for way, start, end in ((1, 0, half), (-1, half, columns))
-    if end > start
-  ]
-  total = jnp.concatenate(sums, axis=1)
-  return jnp.moveaxis(total.reshape(-1, *first.shape[1:]), 0, dim)
+  others = [d for d in range(x.ndim) if d != dim and x.shape[d] > 1]
+  if not others:
+    return _one_way(x, axis_name, dim, 1)
+  split = max(others, key=lambda d: x.shape[d])
+  half = x.shape[split] // 2
+  there = _one_way(x, axis_name, dim, 1, (split, 0, half))
+  back = _one_way(x, axis_name, dim, -1, (split, half, x.shape[split]))
+  return jnp.concatenate([there, back], axis=split)
 
 
-def _one_way(x: jax.Array, axis_name: str, way: int, start: int, end: int) -> jax.Array:
-  """Sums of some columns of parts [n, rows, columns]. Every part starts at the device behind its
-  owner and collects terms all around the ring, each cut out of x without a copy of the columns."""
-  n, me = len(x), jax.lax.axis_index(axis_name)
+def _one_way(
+  x: jax.Array, axis_name: str, dim: int, way: int, within: tuple[int, int, int] | None = None
+) -> jax.Array:
+  """Every part starts at the device behind its owner and collects terms all around the ring.
+
+  within: axis, first and last + 1 of what is summed; None is all of x. Terms are cut out of x both
+    ways at once, which takes no copy of the half.
+  """
+  n, me = jax.lax.axis_size(axis_name), jax.lax.axis_index(axis_name)
+  sizes = list(x.shape)
+  sizes[dim] //= n
+  starts: list = [0] * x.ndim
+  if within:
+    axis, first, end = within
+    starts[axis], sizes[axis] = first, end - first
   ring = [(device, (device + way) % n) for device in range(n)]
 
   def own_term(step: int) -> jax.Array:
-    part = (me - way * step) % n
-    return jax.lax.dynamic_slice(x, (part, 0, start), (1, x.shape[1], end - start))[0]
+    at = ((me - way * step) % n) * sizes[dim]
+    return jax.lax.dynamic_slice(x, [*starts[:dim], at, *starts[dim + 1 :]], sizes)
 
   total = own_term(1)
   for step in range(2, n + 1):

@@ -42,7 +42,7 @@ ROWS = (
   Row("student 3B, 224 px", f"{_STUDENT}:rows=128", "v5p:2x2x4"),
   Row("student 3B, 224 px", f"{_STUDENT}:rows=128", "v6e:4x4"),
   Row("student 3B, 448 px", f"{_STUDENT}:rows=32", "v5e:4x4", changes=_448),
-  Row("student 3B, 8 segments of 64 tokens", f"{_STUDENT}:rows=64", "v5e:4x4", changes=_WINDOW),
+  Row("student 3B, 8 segments of 64 tokens", f"{_STUDENT}:rows=32", "v5e:4x4", changes=_WINDOW),
   Row("mentor 10B, LoRA, int4", "configs/deevisum/mentor_10b.py", "v5e:4x4"),
   Row("teacher 28B, LoRA, int4", "configs/deevisum/teacher_28b.py", "v5e:4x4"),
   Row("teacher 28B, all of it", "configs/tpu/teacher_28b.py:rows=64", "v5p:4x4x4"),
