@@ -3,20 +3,28 @@
 python launch/tpu_tables.py
 """
 
+import argparse
 import sys
 from pathlib import Path
 
 from vsumjax import cli
 
 
-def main() -> None:
-  import jax
+def main() -> int:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("--doc", type=Path, default=Path("docs/tpu.md"), help="(docs/tpu.md)")
+  args = parser.parse_args()
 
-  jax.config.update("jax_platforms", "cpu")  # what compiles runs nowhere
-  from vsumjax.studies.tpu_tables import tpu_tables
+  def run() -> None:
+    import jax
 
-  tpu_tables(Path("docs/tpu.md"))
+    jax.config.update("jax_platforms", "cpu")  # what compiles runs nowhere
+    from vsumjax.studies.tpu_tables import tpu_tables
+
+    tpu_tables(args.doc)
+
+  return cli.report("tpu-tables", run)
 
 
 if __name__ == "__main__":
-  sys.exit(cli.report("tpu-tables", main))
+  sys.exit(main())

@@ -56,7 +56,7 @@ def report(command: str, run: Callable[[], None], *, verbose: bool = False) -> i
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-  parser = argparse.ArgumentParser(prog="vsumjax", description="Video summaries by a small VLM.")
+  parser = argparse.ArgumentParser(prog="vsumjax", description="Video summaries with a small VLM.")
   commands = parser.add_subparsers(dest="command", required=True)
   for add in (
     _add_prepare,
@@ -89,20 +89,20 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _add_prepare(commands) -> argparse.ArgumentParser:
-  parser = commands.add_parser("prepare", help="shards of coded frames, sound and text")
-  parser.add_argument("--manifest", required=True, type=Path, help="of the videos")
-  parser.add_argument("--out", required=True, help="folder of the shards, or its URL")
+  parser = commands.add_parser("prepare", help="decode videos into shards for training")
+  parser.add_argument("--manifest", required=True, type=Path, help="manifest of the videos")
+  parser.add_argument("--out", required=True, help="output folder or URL")
   add_config(parser)
   parser.add_argument("--split", default="", help="default: all splits")
-  parser.add_argument("--time-shifts", type=int, default=1, help="frames kept around each (1, odd)")
-  parser.add_argument("--jpeg-quality", type=int, default=90, help="of the frames (90)")
-  parser.add_argument("--no-audio", action="store_true", help="leave out the samples of the sound")
+  parser.add_argument("--time-shifts", type=int, default=1, help="shifts per frame (1; odd)")
+  parser.add_argument("--jpeg-quality", type=int, default=90, help="JPEG quality (90)")
+  parser.add_argument("--no-audio", action="store_true", help="leave out the audio samples")
   parser.add_argument("--videos-per-shard", type=int, default=16, metavar="N", help="(16)")
-  parser.add_argument("--max-failed-share", type=float, default=0.05, help="then stop (0.05)")
-  parser.add_argument("--stall-s", type=float, default=600, help="to wait for a record (600)")
-  parser.add_argument("--num-workers", type=int, default=0, help="processes; default: one a core")
-  parser.add_argument("--runner", default="", help="of Apache Beam; default: processes")
-  parser.add_argument("beam_flags", nargs="*", metavar="-- FLAG", help="of the runner, after --")
+  parser.add_argument("--max-failed-share", type=float, default=0.05, help="abort above (0.05)")
+  parser.add_argument("--stall-s", type=float, default=600, help="timeout per record (600)")
+  parser.add_argument("--num-workers", type=int, default=0, help="processes; default: one per core")
+  parser.add_argument("--runner", default="", help="Apache Beam runner; default: local processes")
+  parser.add_argument("beam_flags", nargs="*", metavar="-- FLAG", help="runner flags, after --")
   parser.set_defaults(run=_prepare)
   return parser
 
@@ -138,18 +138,18 @@ def _prepare(args: argparse.Namespace) -> None:
 
 
 def _add_summarize(commands) -> argparse.ArgumentParser:
-  parser = commands.add_parser("summarize", help="a summary of a video file")
+  parser = commands.add_parser("summarize", help="summarise a video file")
   parser.add_argument("video", nargs="?", type=Path, help="a video file")
   parser.add_argument("--video", dest="video_flag", type=Path, metavar="FILE", help="the same")
   parser.add_argument("--checkpoint", required=True, type=Path, help="workdir of the student")
-  parser.add_argument("--out", required=True, type=Path, help="folder of the results")
-  parser.add_argument("--share", type=float, default=0.15, help="of the video's length (0.15)")
-  parser.add_argument("--title", default="", help="default: the file's name")
+  parser.add_argument("--out", required=True, type=Path, help="output folder")
+  parser.add_argument("--share", type=float, default=0.15, help="fraction to keep (0.15)")
+  parser.add_argument("--title", default="", help="title in the prompt; default: the file's name")
   parser.add_argument(
     "--transcript",
     type=Path,
-    help="SRT, WebVTT, Whisper's JSON, ASS, SSA, SBV or TTML; default: the one beside the video, "
-    "else the subtitles in it",
+    help="SRT, WebVTT, Whisper's JSON, ASS, SSA, SBV or TTML; default: the one next to the video, "
+    "else its embedded subtitles",
   )
   parser.set_defaults(run=_summarize)
   return parser
@@ -173,18 +173,18 @@ def _summarize(args: argparse.Namespace) -> None:
 def _add_convert(commands) -> argparse.ArgumentParser:
   parser = commands.add_parser("convert", help="checkpoints: big_vision npz, ours, Hugging Face")
   parser.add_argument(
-    "--from", dest="source", required=True, type=Path, metavar="SRC", help="its format is found out"
+    "--from", dest="source", required=True, type=Path, metavar="SRC", help="its format is detected"
   )
   parser.add_argument(
     "--to", dest="target", required=True, type=Path, metavar="DST", help="must not exist"
   )
   parser.add_argument(
-    "--format", choices=("npz", "hf", "vsumjax"), default="", help="of DST; default: by .npz"
+    "--format", choices=("npz", "hf", "vsumjax"), default="", help="of DST; default: by suffix"
   )
-  parser.add_argument("--model", default="", help="size of an npz, as paligemma2_3b_224")
-  parser.add_argument("--model-json", type=Path, metavar="FILE", help="the same, as a config")
-  parser.add_argument("--image-size", type=int, default=0, help="resize position embeddings")
-  parser.add_argument("--vocab-size", type=int, default=0, help="extend the embedding")
+  parser.add_argument("--model", default="", help="family of an npz, e.g. paligemma2_3b_224")
+  parser.add_argument("--model-json", type=Path, metavar="FILE", help="its StudentConfig as JSON")
+  parser.add_argument("--image-size", type=int, default=0, help="interpolate position embeddings")
+  parser.add_argument("--vocab-size", type=int, default=0, help="add rows to the embedding")
   parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="")
   parser.add_argument("--max-shard-bytes", type=int, default=5 * 10**9, metavar="N")
   parser.add_argument("--no-check", action="store_true", help="don't compare logits")
@@ -208,12 +208,12 @@ def _convert(args: argparse.Namespace) -> None:
 
 
 def _add_inspect(commands) -> argparse.ArgumentParser:
-  parser = commands.add_parser("inspect", help="show a batch as the model gets it")
+  parser = commands.add_parser("inspect", help="show a batch as the model sees it")
   parser.add_argument("what", choices=("data",), help="a training batch")
   add_config(parser)
-  parser.add_argument("--out", required=True, type=Path, help="folder of batch.png and batch.json")
-  parser.add_argument("--step", type=int, default=0, help="which batch (0)")
-  parser.add_argument("--rows", type=int, default=6, help="rows shown at most (6)")
+  parser.add_argument("--out", required=True, type=Path, help="folder for batch.png and batch.json")
+  parser.add_argument("--step", type=int, default=0, help="training step of the batch (0)")
+  parser.add_argument("--rows", type=int, default=6, help="maximum rows shown (6)")
   parser.set_defaults(run=_inspect)
   return parser
 
@@ -226,17 +226,17 @@ def _inspect(args: argparse.Namespace) -> None:
 
 
 def _add_build_dataset(commands) -> argparse.ArgumentParser:
-  parser = commands.add_parser("build-dataset", help="TVSum, SumMe, eccv16 files, own folders")
+  parser = commands.add_parser("build-dataset", help="TVSum, SumMe, eccv16 files, your own videos")
   parser.add_argument("name", choices=("tvsum", "summe", "eccv16", "folder", "text"))
-  parser.add_argument("--manual-dir", type=Path, metavar="DIR", help="where the authors' files are")
-  parser.add_argument("--data-dir", type=Path, metavar="DIR", help="TFDS's folder of data sets")
+  parser.add_argument("--manual-dir", type=Path, metavar="DIR", help="folder of the authors' files")
+  parser.add_argument("--data-dir", type=Path, metavar="DIR", help="TFDS data directory")
   parser.add_argument("--videos", type=Path, metavar="DIR", help="folder: where the videos are")
   parser.add_argument(
-    "--out", type=Path, metavar="PATH", help="folder: the manifest; text: a folder"
+    "--out", type=Path, metavar="PATH", help="folder: manifest to write; text: output folder"
   )
   parser.add_argument("--labels", type=Path, metavar="FILE", help="folder: JSON, see docs")
-  parser.add_argument("--benchmark", metavar="FILE", help="text: HDF5, with annotators' levels")
-  parser.add_argument("--segments", metavar="KEY", help="text: of the benchmark's file")
+  parser.add_argument("--benchmark", metavar="FILE", help="text: HDF5 with annotators' levels")
+  parser.add_argument("--segments", metavar="KEY", help="text: segments in the HDF5 file")
   parser.add_argument("--captions", type=Path, metavar="FILE", help="text: JSON, see docs")
   parser.add_argument(
     "--shares",
@@ -244,7 +244,7 @@ def _add_build_dataset(commands) -> argparse.ArgumentParser:
     nargs=3,
     default=(0.8, 0.1, 0.1),
     metavar=("TRAIN", "VALIDATION", "TEST"),
-    help="folder: shares of the splits (0.8 0.1 0.1)",
+    help="folder: fractions of the splits (0.8 0.1 0.1)",
   )
   parser.set_defaults(run=_build_dataset)
   return parser

@@ -24,8 +24,8 @@ def add_evaluate(commands) -> argparse.ArgumentParser:
   """The `evaluate` command."""
   parser = commands.add_parser(
     "evaluate",
-    help="measure a model, scores, folds, captions, retrieval or answers",
-    description="Measures a trained model, or results that lie in files.",
+    help="evaluate a model, scores, folds, captions, retrieval or answers",
+    description="Evaluates a trained model, or results in files.",
   )
   add_subcommands(parser, _SUBCOMMANDS)
   return parser
@@ -172,7 +172,7 @@ _BENCHMARK = (
     "--benchmark",
     required=True,
     metavar="NAME",
-    help="tvsum or summe, if built by build-dataset, or an HDF5 file",
+    help="tvsum or summe, as built by build-dataset, or an HDF5 file",
   ),
   Option(
     "--segments",
@@ -183,38 +183,38 @@ _BENCHMARK = (
     "--annotations",
     type=Path,
     metavar="FILE",
-    help="second file, for annotations that the HDF5 file lacks",
+    help="second file with annotations that the HDF5 file lacks",
   ),
   Option(
     "--data-dir",
     type=Path,
     default=Path("data"),
     metavar="DIR",
-    help="folder of the built data sets (default: data)",
+    help="--data-dir of build-dataset (default: data)",
   ),
   Option("--splits", metavar="FILE", help="published folds; a glob if each has its own file"),
   Option(
     "--split-name",
     default="",
     metavar="NAME",
-    help="which split, if the file holds several: tvsum/csta",
+    help="which split, if the file holds several, e.g. tvsum/csta",
   ),
 )
 
 _MODEL = Subcommand(
   "model",
-  "a trained model, every exit, on a split of a manifest",
+  "a trained model, at every exit, on a split of a manifest",
   given=Option("--checkpoint", type=Path, metavar="DIR", help="workdir of the model"),
   options=(
     _NEEDED_OUT,
-    Option("--manifest", default="", metavar="FILE", help="default: the one it was trained on"),
+    Option("--manifest", default="", metavar="FILE", help="default: the one used for training"),
     Option("--split", default="", metavar="NAME", help="default: the config's test split"),
     Option(
       "--without",
       action="append",
       default=[],
       choices=_INPUTS,
-      help="withhold an input, as if the videos had none; repeat for several",
+      help="drop a modality, as if the videos had none; may be repeated",
     ),
   ),
   example="model runs/demo/student --out runs/demo/evaluation",
@@ -224,18 +224,16 @@ _MODEL = Subcommand(
 _SCORES = Subcommand(
   "scores",
   "anybody's scores of a benchmark, under every published protocol",
-  given=Option(
-    "--scores", nargs="+", metavar="FILE", help="files of scores, or quoted globs; joined"
-  ),
+  given=Option("--scores", nargs="+", metavar="FILE", help="score files or quoted globs; merged"),
   options=(
     _OUT,
     *_BENCHMARK,
-    Option("--fold", type=int, metavar="N", help="only this fold of --splits, counted from 0"),
+    Option("--fold", type=int, metavar="N", help="only this fold of --splits, zero-based"),
     Option(
       "--protocol",
       default="all",
       metavar="NAMES",
-      help="separated by commas (default: all that apply)",
+      help="comma-separated (default: all that apply)",
     ),
   ),
   example='scores "preds/*.json" --benchmark tvsum --splits splits.json --out runs/rescored',
@@ -244,10 +242,10 @@ _SCORES = Subcommand(
 
 _FOLDS = Subcommand(
   "folds",
-  "a config: train and test it on the folds of a benchmark",
+  "train and test a config on the folds of a benchmark",
   old="--cross-validate",
   options=(
-    Option("--config", required=True, metavar="FILE", help="to train; takes --config.KEY=VALUE"),
+    Option("--config", required=True, metavar="FILE", help="config; takes --config.KEY=VALUE"),
     Option("--manifest", required=True, type=Path, metavar="FILE", help="the benchmark's videos"),
     _NEEDED_OUT,
     *_BENCHMARK,
@@ -287,15 +285,15 @@ _CAPTIONS = Subcommand(
 
 _RETRIEVAL = Subcommand(
   "retrieval",
-  "similarities of texts and videos: recall and ranks, both ways",
-  given=Option("--similarities", type=Path, metavar="FILE", help="the matrix, texts by videos"),
+  "text-video similarities: recall and ranks, both ways",
+  given=Option("--similarities", type=Path, metavar="FILE", help="the matrix, texts × videos"),
   options=(
     _OUT,
     Option(
       "--captions-per-video",
       type=int,
       metavar="N",
-      help="if the file does not say which video a text belongs to",
+      help="if the file does not say which video each text belongs to",
     ),
   ),
   example="retrieval similarities.npy --out runs/retrieval",
@@ -309,7 +307,7 @@ _ANSWERS = Subcommand(
   options=(
     Option("--references", required=True, type=Path, metavar="FILE", help="correct answers"),
     _OUT,
-    Option("--wordnet", type=Path, metavar="DIR", help="WordNet's database, for WUPS"),
+    Option("--wordnet", type=Path, metavar="DIR", help="WordNet database, for WUPS"),
     Option(
       "--answer-form",
       choices=("plain", "vqa"),
@@ -320,7 +318,7 @@ _ANSWERS = Subcommand(
       "--wups-form",
       choices=("items", "words"),
       default="items",
-      help="convention of WUPS (default: items)",
+      help="WUPS convention (default: items)",
     ),
   ),
   example="answers answers.json --references questions.json --out runs/answers",

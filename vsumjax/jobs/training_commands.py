@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 def add_config(parser: argparse.ArgumentParser) -> None:
   """The option that `--config.KEY=VALUE` goes with."""
-  parser.add_argument("--config", required=True, help="config file, with :argument; see configs/")
+  parser.add_argument("--config", required=True, help="config FILE or FILE:ARG; see configs/")
 
 
 def add_train(commands) -> argparse.ArgumentParser:
   """The `train` command."""
-  parser = commands.add_parser("train", help="train one stage, or resume it")
+  parser = commands.add_parser("train", help="train or resume one stage")
   add_config(parser)
   parser.add_argument(
-    "--workdir", required=True, type=Path, help="checkpoints and metrics go there"
+    "--workdir", required=True, type=Path, help="folder for checkpoints and metrics"
   )
   _add_distributed(parser)
   parser.add_argument(
@@ -57,8 +57,8 @@ def _train(args: argparse.Namespace) -> None:
 
 def add_chain(commands) -> argparse.ArgumentParser:
   """The `chain` command."""
-  parser = commands.add_parser("chain", help="train and cache stage after stage, or resume it")
-  parser.add_argument("--config", required=True, help="config file with get_chain, with :argument")
+  parser = commands.add_parser("chain", help="train and cache all stages, or resume")
+  parser.add_argument("--config", required=True, help="config FILE[:ARG] with get_chain")
   _add_distributed(parser)
   parser.set_defaults(run=_chain)
   return parser
@@ -74,24 +74,24 @@ def _chain(args: argparse.Namespace) -> None:
 
 def add_cache_teacher(commands) -> argparse.ArgumentParser:
   """The `cache-teacher` command."""
-  parser = commands.add_parser("cache-teacher", help="write a trained model's logits to a cache")
+  parser = commands.add_parser("cache-teacher", help="cache a trained model's logits")
   parser.add_argument("--checkpoint", required=True, type=Path, help="workdir of the teacher")
-  parser.add_argument("--out", required=True, type=Path, help="folder of the cache")
+  parser.add_argument("--out", required=True, type=Path, help="cache folder")
   parser.add_argument("--split", default="", help="default: the teacher's training split")
-  parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="of all devices (64)")
+  parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="on all devices (64)")
   parser.add_argument(
-    "--shard-size", type=int, default=0, metavar="N", help="examples of a file (1,024 to 8,192)"
+    "--shard-size", type=int, default=0, metavar="N", help="examples per file (1,024 to 8,192)"
   )
   parser.add_argument(
-    "--mesh", metavar="D,F,T", help="devices along data, fsdp, tensor; default: as it was trained"
+    "--mesh", metavar="D,F,T", help="devices along data, fsdp, tensor; default: as trained"
   )
   parser.add_argument("--verify", action="store_true", help="check a finished cache, write nothing")
-  text = parser.add_argument_group("texts, beside the scores")
-  text.add_argument("--text", metavar="KIND", help="topk or sampled: what is kept of each token")
-  text.add_argument("--entries", type=int, metavar="J", help="of a token (128 of topk, 12 draws)")
-  text.add_argument("--temperature", type=float, metavar="T", help="of the distributions (1.0)")
-  text.add_argument("--max-new-tokens", type=int, metavar="Y", help="of an answer (64)")
-  text.add_argument("--texts-of", type=Path, metavar="CACHE", help="take the texts of this cache")
+  text = parser.add_argument_group("texts in addition to scores")
+  text.add_argument("--text", metavar="KIND", help="topk or sampled: what to store per token")
+  text.add_argument("--entries", type=int, metavar="J", help="per token (topk 128, sampled 12)")
+  text.add_argument("--temperature", type=float, metavar="T", help="softmax temperature (1.0)")
+  text.add_argument("--max-new-tokens", type=int, metavar="Y", help="maximum length (64)")
+  text.add_argument("--texts-of", type=Path, metavar="CACHE", help="reuse the texts of this cache")
   _add_distributed(parser)
   parser.set_defaults(run=_cache_teacher)
   return parser
@@ -148,14 +148,14 @@ def add_compile_check(commands) -> argparse.ArgumentParser:
     "compile-check", help="memory and predicted time on a TPU slice, without a TPU"
   )
   add_config(parser)
-  parser.add_argument("--topology", required=True, help="of a slice, e.g. v5e:4x4 or v5p:2x2x4")
-  parser.add_argument("--slices", type=int, default=1, help="slices of that topology (1)")
+  parser.add_argument("--topology", required=True, help="of a slice, e.g. v5e:4x4, v5p:2x2x4")
+  parser.add_argument("--slices", type=int, default=1, help="number of slices (1)")
   parser.add_argument("--program", default="train", help="train, score, cache or generate (train)")
   parser.add_argument(
     "--advise", action="store_true", help="search mesh, remat, rows, microbatches and options"
   )
-  parser.add_argument("--out", type=Path, help="JSON file of all figures")
-  parser.add_argument("--hlo", type=Path, help="text file of the compiled program")
+  parser.add_argument("--out", type=Path, help="JSON file for all results")
+  parser.add_argument("--hlo", type=Path, help="text file for the compiled program")
   parser.set_defaults(run=_compile_check)
   return parser
 

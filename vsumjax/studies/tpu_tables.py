@@ -58,10 +58,7 @@ def tpu_tables(doc: Path, rows: Sequence[Row] = ROWS) -> list[dict]:
   Raises:
     InputError: without the marks, before anything is compiled.
   """
-  before, start, rest = doc.read_text().partition(START)
-  _, end, after = rest.partition(END)
-  if not start or not end:
-    raise InputError(f"{doc}: the marks {START} and {END} are missing")
+  _around_table(doc)
   reports, started = [], time.monotonic()
   for number, row in enumerate(rows):
     spent = time.monotonic() - started
@@ -70,8 +67,17 @@ def tpu_tables(doc: Path, rows: Sequence[Row] = ROWS) -> list[dict]:
     topology = topologies.parse(row.topology)
     reports.append(check(load_config(row.config, row.changes), topology, row.program).report)
   lines = [_HEAD, *(_line(row, report) for row, report in zip(rows, reports, strict=True))]
+  before, after = _around_table(doc)  # which may have been edited meanwhile
   doc.write_text(f"{before}{START}\n" + "\n".join(lines) + f"\n{END}{after}")
   return reports
+
+
+def _around_table(doc: Path) -> tuple[str, str]:
+  before, start, rest = doc.read_text().partition(START)
+  _, end, after = rest.partition(END)
+  if not start or not end:
+    raise InputError(f"{doc}: the marks {START} and {END} are missing")
+  return before, after
 
 
 _HEAD = (
