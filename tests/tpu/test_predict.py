@@ -189,3 +189,116 @@ def test_groups_in_all_their_spellings(text, groups):
 def test_text_that_is_no_module_is_refused():
   with pytest.raises(ValueError, match="no ENTRY"):
     hlo.parse("nothing")
+
+
+def test_groups_along_different_axes_do_not_share_links():
+  rows = "replica_groups=[4,4]<=[16]"
+  columns = "replica_groups=[4,4]<=[4,4]T(1,0)"
+  part = "bf16[1,4000000]{1,0:T(1,128)}"
+  whole = "bf16[4,4000000]{1,0:T(4,128)}"
+
+  def waits(*groups):
+    starts = [
+      f"%s{n} = (({part}), {whole}) all-gather-start(%q), {group}, dimensions={{0}}"
+      for n, group in enumerate(groups)
+    ]
+    ends = [f"%d{n} = {whole} all-gather-done(%s{n})" for n in range(len(groups))]
+    return run(f"%q = {part} parameter(1)", *starts, *ends).exposed_collective_s
+
+  one = waits(rows)
+  assert one == pytest.approx(32e6 * 3 / 4 / 4.5e10 + 3e-6)
+  assert waits(rows, columns) == pytest.approx(one)
+  assert waits(rows, rows) == pytest.approx(2 * one)
+
+
+def test_an_all_reduce_of_which_a_part_is_kept_is_a_reduce_scatter():
+  others = (
+    f"%scatters (x: {GATHERED}) -> {PART} {{\n  %x = {GATHERED} parameter(0)\n"
+    f"  %s = {GATHERED} all-reduce(%x), {ALL}, to_apply=%add\n  %i = u32[] partition-id()\n"
+    f"  ROOT %d = {PART} dynamic-slice(%s, %i, %i), dynamic_slice_sizes={{1,3000000}}\n}}\n"
+  )
+  found = run(
+    f"%x = {GATHERED} parameter(1)",
+    f"%r = {PART} fusion(%x), kind=kCustom, calls=%scatters",
+    others=others,
+  )
+  assert found.exposed_collective_s == pytest.approx(GATHER_MS * 1e-3)
+  assert found.collective_bytes == {"reduce-scatter": 96e6}
+
+
+def test_what_hosts_exchange_between_slices_takes_the_network():
+  told = (
+    '_xla_host_transfer_rendezvous="{0}",_xla_megascale_target="{{1,2}}x{{0:15}}",'
+    '_xla_megascale_transfer_type="{1}"'
+  )
+  parts = f"({PART}, u32[], token[])"
+
+  def waits(kind, ms):
+    attributes = f"is_host_transfer=true, frontend_attributes={{{told.format('a', kind)}}}"
+    return run(
+      "%after = token[] after-all()",
+      f"%s = {parts} send(%p, %after), {attributes}",
+      f"%r = {parts} recv(%after), {attributes}",
+      work("%a", ms),
+      "%e = token[] send-done(%s)",
+      f"%d = ({PART}, token[]) recv-done(%r)",
+    )
+
+  found = waits("ALL_REDUCE", 0)
+  assert found.exposed_collective_s == pytest.approx(6e6 / 3.125e9)
+  assert found.collective_bytes == {"between slices": 6e6}
+  assert waits("ALL_GATHER", 0).exposed_collective_s == pytest.approx(3e6 / 3.125e9)
+  assert waits("ALL_REDUCE", 1.9).exposed_collective_s == pytest.approx(6e6 / 3.125e9 - 1.9e-3)
+
+
+def test_the_dearest_branch_counts():
+  branches = "".join(
+    f"%{name} (x: {PART}) -> {PART} {{\n  %x = {PART} parameter(0)\n  {work('%w', ms, '%x')}\n}}\n"
+    for name, ms in (("cheap", 1), ("dear", 3))
+  )
+  line = f"%c = {PART} conditional(%p, %p, %p), branch_computations={{%cheap, %dear}}"
+  assert run(line, others=branches).predicted_s == pytest.approx(3e-3)
+
+
+def test_the_floor_takes_elementwise_work_at_the_bandwidth_and_products_as_estimated():
+  product = (
+    f"%f (x: {PART}) -> {PART} {{\n  %x = {PART} parameter(0)\n"
+    "  %y = bf16[3000000,8] parameter(1)\n"
+    "  ROOT %c = bf16[1,8]{1,0} convolution(%x, %y), dim_labels=bf_io->bf\n}\n"
+  )
+  told = 'backend_config={"window_config":{"estimated_cycles":"150000"}}'
+  elementwise = f"%e = {PART} exponential(%p), {told}"
+  found = run(elementwise, work("%a", 2), others=product)
+  assert found.predicted_s == pytest.approx(2.1e-3)
+  assert found.floor_s == pytest.approx(2e-3 + 2 * 6e6 / 819e9)
+  assert found.flops == 2 * 3000000 * 8
+  by_opcode = {operation.opcode: operation for operation in found.operations}
+  assert by_opcode["exponential"].floor_s == pytest.approx(2 * 6e6 / 819e9)
+
+
+def test_what_has_no_estimate_takes_its_bytes_and_is_named():
+  found = run(f'%t = {PART} custom-call(%p), custom_call_target="TopK"')
+  assert found.core_s == pytest.approx(2 * 6e6 / 819e9)
+  assert found.assumed == {"TopK: its bytes in HBM": 1}
+  bare = run(f'%t = {PART} custom-call(%p), custom_call_target="tpu_custom_call"')
+  assert bare.assumed == {"a kernel without a cost estimate: its bytes in HBM": 1}
+  free = run(f'%t = {PART} custom-call(), custom_call_target="AllocateBuffer"')
+  assert (free.core_s, free.assumed) == (0.0, {})
+
+
+def test_what_a_loop_does_not_hide_it_waits_for_in_every_turn():
+  inner = (
+    f"  %s = {ASYNC} all-gather-start(%v), {ALL}, dimensions={{0}}\n"
+    f'  %w = {PART} fusion(%v), calls=%f, backend_config={{"estimated_cycles":"600000"}}\n'
+    f"  %e = {GATHERED} all-gather-done(%s)\n"
+  )
+  start = LOOP.index("  %w = ")
+  loop = LOOP[:start] + inner + LOOP[LOOP.index("\n", start) + 1 :]
+  found = run(
+    *BEFORE,
+    f"%l = (s32[], {PART}) while(%t), condition=%condition, body=%body",
+    others=loop,
+  )
+  assert found.predicted_s == pytest.approx(7 * GATHER_MS * 1e-3, rel=1e-4)
+  assert found.exposed_collective_s == pytest.approx(7 * (GATHER_MS - 0.4) * 1e-3, rel=1e-4)
+  assert found.collective_counts == {"all-gather": 7}

@@ -34,7 +34,15 @@ def estimated(module: hlo.Module, i: hlo.Instruction, shapes: dict[str, str], ch
     return _custom_call(module, i, shapes, chip)
   if i.cycles is not None:
     return Cost(i.cycles / chip.clock_hz)
-  return Cost(roofline.hbm_bytes(module, i, shapes) / chip.hbm_bandwidth)
+  moved = roofline.hbm_bytes(module, i, shapes) / chip.hbm_bandwidth
+  return Cost(moved, assumed=_many_passes(module, i))
+
+
+def _many_passes(module: hlo.Module, i: hlo.Instruction) -> str:
+  """What to say of an instruction that is dearer than its bytes, and has no estimate."""
+  inside = module.computations.get(i.attribute("calls") or "", []) if i.opcode == "fusion" else [i]
+  found = next((x.opcode for x in inside if x.opcode in ("sort", "scatter")), "")
+  return f"{found}: its bytes in HBM, once" if found else ""
 
 
 def at_least(module: hlo.Module, i: hlo.Instruction, shapes: dict[str, str], chip: Chip) -> Cost:

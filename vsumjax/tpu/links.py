@@ -117,14 +117,13 @@ class Links:
     return sum(places // 2 if ring else places - 1 for _, places, ring in self._axes(members))
 
   def _exchange_s(self, num_bytes: int, members: np.ndarray, slices: int) -> float:
-    """Every device sends a part to every other: bytes times the mean hops over all links."""
+    """Every device sends a part to every other: what crosses the middle of its longest axis."""
     axes = self._axes(members)
     if slices > 1:
       return num_bytes * (slices - 1) / slices / self.topology.chip.dcn_bandwidth
-    hops = sum(places / (4 if ring else 3) for _, places, ring in axes)
-    links = sum(2 if ring else 2 * (places - 1) / places for _, places, ring in axes)
-    bandwidth = links * self.topology.chip.link_bandwidth
-    return num_bytes * hops / bandwidth + HOP_S * self._hops(members)
+    # Of a line of n, n² / 4 pairs of its halves meet at the link in the middle; of a ring, at two.
+    most = max((places**2 // 4) / places / (2 if ring else 1) for _, places, ring in axes)
+    return num_bytes * most / self.topology.chip.link_bandwidth + HOP_S * self._hops(members)
 
   def _route(
     self, source: tuple[int, ...], target: tuple[int, ...]
