@@ -44,8 +44,9 @@ def test_a_product_takes_its_flops_at_the_peak(predicted, topology):
 
 @pytest.mark.parametrize("topology", CHIPS)
 def test_memory_is_what_the_compiler_has(predicted, topology):
+  """Releases of libtpu differ by some megabytes."""
   told = predicted[f"HBM {topology}"]
-  assert topologies.parse(topology).chip.hbm_bytes == pytest.approx(told, abs=2**20)
+  assert topologies.parse(topology).chip.hbm_bytes == pytest.approx(told, rel=1e-3)
 
 
 def test_attention_takes_its_flops_at_the_peak(predicted):
