@@ -25,17 +25,25 @@ class _Value:
   plus: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Trips:
+  """count: iterations; at_most: of a loop that may also end for what its data say."""
+
+  count: int
+  at_most: bool = False
+
+
 # What is in place `index` of the tuple that a computation is given.
 _Given = Callable[[int], _Value | None]
 
 
 def trip_count(
   computations: Computations, outside: Sequence[Instruction], loop: Instruction
-) -> int | None:
+) -> Trips | None:
   """Iterations of a `while` in the computation `outside`; None where it cannot be told."""
   found = re.search(r'known_trip_count":\{"n":"(\d+)"', loop.rest)
   if found:
-    return int(found.group(1))
+    return Trips(int(found.group(1)))
   condition = computations.get(loop.attribute("condition") or "", [])
   body = computations.get(loop.attribute("body") or "", [])
   if not condition or not body:
@@ -47,12 +55,12 @@ def trip_count(
       return _Value(1, 0) if index == counter else start(index)
 
     first, step = start(counter), _step(computations, body, counter, given)
-    bound = _bound(computations, condition, given)
-    if first and step and bound:
-      direction, limit = bound
-      count = _count(first.plus, step, direction, limit)
-      if count is not None:
-        return count
+    bounds, at_most = _bounds(computations, condition, given)
+    if first and step:
+      counts = [_count(first.plus, step, *bound) for bound in bounds]
+      known = [count for count in counts if count is not None]
+      if known:
+        return Trips(min(known), at_most)
   return None
 
 
@@ -100,10 +108,10 @@ def _step(
   return value.plus if value and value.times == 1 and value.plus else None
 
 
-def _bound(
+def _bounds(
   computations: Computations, condition: Sequence[Instruction], given: _Given
-) -> tuple[str, int] | None:
-  """("LT", 8) of a condition `counter < 8`; the counter may have something added."""
+) -> tuple[list[tuple[str, int]], bool]:
+  """[("LT", 8)] of a condition `counter < 8`, and whether it says something else besides."""
   by_name = {i.name: i for i in condition}
   root = next((i for i in condition if i.is_root), condition[-1])
   arguments = None
@@ -112,16 +120,29 @@ def _bound(
     inside = computations.get(root.attribute("calls") or "", [])
     by_name = {i.name: i for i in inside}
     root = next((i for i in inside if i.is_root), root)
-  found = re.search(r"direction=(\w+)", root.rest)
-  if root.opcode != "compare" or not found:
+  parts, found = [root], []
+  while any(part.opcode == "and" for part in parts):
+    split = [list(part.operands) if part.opcode == "and" else [part.name] for part in parts]
+    parts = [by_name[name] for names in split for name in names if name in by_name]
+  for part in parts:
+    sides = [_value(computations, by_name, name, given, arguments) for name in part.operands]
+    bound = _compared(part, sides)
+    if bound:
+      found.append(bound)
+  return found, len(found) < len(parts)
+
+
+def _compared(i: Instruction, sides: list[_Value | None]) -> tuple[str, int] | None:
+  """("LT", 8) of `counter < 8`, where the counter may have something added."""
+  found = re.search(r"direction=(\w+)", i.rest)
+  if i.opcode != "compare" or not found or None in sides:
     return None
-  sides = [_value(computations, by_name, name, given, arguments) for name in root.operands]
+  left, right = (side for side in sides if side)
   direction = found.group(1)
-  if sides[0] and sides[1] and sides[1].times and not sides[0].times:
-    sides.reverse()
+  if right.times and not left.times:
+    left, right = right, left
     direction = {"LT": "GT", "GT": "LT", "LE": "GE", "GE": "LE"}.get(direction, direction)
-  left, right = sides
-  if not left or not right or left.times != 1 or right.times:
+  if left.times != 1 or right.times:
     return None
   return direction, right.plus - left.plus
 

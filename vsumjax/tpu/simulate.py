@@ -129,19 +129,24 @@ class Simulation:
     trips = loops.trip_count(computations, computations[outside], i)
     if trips is None:
       self.assumed["a loop whose trips are not known: one"] += scale
-      trips = 1
-    body = i.attribute("body") or ""
-    if trips:
-      self.run(body, scale)
-    if trips > 1:
+    elif trips.at_most:
+      self.assumed["a loop that may end early: all its trips"] += scale
+    count = trips.count if trips else 1
+    if count:
+      self._turn(i, scale)
+    if count > 1:
       before = self._now
-      self.run(body, scale * (trips - 1))
+      self._turn(i, scale * (count - 1))
       # The other iterations pass as the second did, and all clocks with them.
-      more = (trips - 2) * (self._now - before)
+      more = (count - 2) * (self._now - before)
       self._now += more
       self._link_free += more
       self._dma_free += more
       self._network_free += more
+
+  def _turn(self, i: hlo.Instruction, scale: float) -> None:
+    for part in ("condition", "body"):
+      self.run(i.attribute(part) or "", scale)
 
   def _dearest_branch(self, i: hlo.Instruction, scale: float) -> None:
     found = re.search(r"branch_computations=\{([^}]*)\}", i.rest)
