@@ -127,7 +127,10 @@ def build_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) 
       f"this axis alone; {num_slices} is"
     )
   within = (shape[0] // num_slices, *shape[1:])
-  arranged = mesh_utils.create_hybrid_device_mesh(within, (num_slices, 1, 1), devices)
+  # As `jax.make_mesh` does for v5e: fsdp=8 takes an axis of 4 x 4 chips and half of the other.
+  arranged = mesh_utils.create_hybrid_device_mesh(
+    within, (num_slices, 1, 1), devices, allow_split_physical_axes=True
+  )
   return Mesh(arranged, MESH_AXES, axis_types=axis_types)
 
 

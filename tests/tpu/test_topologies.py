@@ -1,5 +1,6 @@
 import pytest
 
+from vsumjax import sharding
 from vsumjax.tpu import topologies
 from vsumjax.types import InputError
 
@@ -37,3 +38,18 @@ def test_no_slices_are_refused():
 def test_axes_close_to_rings_where_they_are_whole(name, wraps):
   topology = topologies.parse(name)
   assert topology.wraps(len(topology.shape) - 1) == wraps
+
+
+@pytest.mark.parametrize("sizes", [(2, 16, 1), (4, 8, 1), (16, 1, 2)])
+def test_a_mesh_over_two_slices_has_one_after_the_other_on_its_data_axis(sizes):
+  pytest.importorskip("libtpu", reason="libtpu is not installed")
+  devices = topologies.get_devices(topologies.parse("v5e:4x4", num_slices=2))
+  mesh = sharding.build_mesh(sharding.MeshConfig(*sizes), devices)
+  halves = mesh.devices.reshape(2, -1)
+  assert [{device.slice_index for device in half} for half in halves] == [{0}, {1}]
+
+
+def test_a_chip_of_v4_is_one_device():
+  pytest.importorskip("libtpu", reason="libtpu is not installed")
+  topology = topologies.parse("v4:2x2x1")
+  assert len(topologies.get_devices(topology)) == topologies.num_devices(topology) == 4
