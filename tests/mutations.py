@@ -149,8 +149,8 @@ MUTATIONS = (
   Mutation(
     "the predicted time counts a loop once",
     "vsumjax/tpu/simulate.py",
-    "self.run(body, scale * (trips - 1))",
-    "self.run(body, scale)",
+    "self._turn(i, scale * (count - 1))",
+    "self._turn(i, scale)",
     "tests/tpu/test_predict.py::test_a_loop_takes_its_body_as_often_as_it_runs",
   ),
 )
