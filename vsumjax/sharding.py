@@ -25,7 +25,6 @@ from flax.core import meta
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from vsumjax.ops import collectives
 from vsumjax.types import InputError
 
 MESH_AXES = ("data", "fsdp", "tensor")
@@ -172,112 +171,34 @@ def use_mesh(mesh: Mesh, rules: LogicalRules | None = None) -> Iterator[Mesh]:
     _ACTIVE.reset(token)
 
 
+def has_mesh() -> bool:
+  """Whether it is within `use_mesh`."""
+  return _ACTIVE.get() is not None
+
+
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:
   """Constrains an activation to the sharding of its axis names.
 
   Raises:
     RuntimeError: without a mesh, where a constraint could not act.
   """
-  mesh, rules = _active("constrain")
+  mesh, rules = active("constrain")
   return jax.lax.with_sharding_constraint(x, NamedSharding(mesh, spec_for(names, rules)))
 
 
-def gather(w: jax.Array, *names: str | None) -> jax.Array:
-  """Constrains a weight to be whole on all devices that share the rows of a batch.
-
-  Without it XLA may multiply by parts of a weight that is spread over an axis that the product
-  sums over, in a loop of thin products. Other mesh axes keep their parts.
+def active(caller: str) -> tuple[Mesh, LogicalRules]:
+  """The mesh and rules of `use_mesh`.
 
   Raises:
-    RuntimeError: without a mesh.
+    RuntimeError: outside of it, naming `caller`.
   """
-  mesh, rules = _active("gather")
-  batch = _as_tuple(rules.batch)
-  kept = [tuple(a for a in _as_tuple(axes) if a not in batch) for axes in spec_for(names, rules)]
-  return jax.lax.with_sharding_constraint(w, NamedSharding(mesh, PartitionSpec(*kept)))
-
-
-def is_spread(num_rows: int, *names: str | None) -> bool:
-  """Whether a weight lies in parts on devices that share `num_rows` rows, and these divide.
-
-  Never without a mesh.
-  """
-  if _ACTIVE.get() is None:
-    return False
-  mesh, rules = _active("is_spread")
-  batch = _as_tuple(rules.batch)
-  axes = {a for axes in spec_for(names, rules) for a in _as_tuple(axes) if a in batch}
-  in_parts = math.prod(mesh.shape[a] for a in axes) > 1
-  return in_parts and num_rows % math.prod(mesh.shape[a] for a in batch) == 0
-
-
-def sum_over_rows(
-  product: Callable[..., jax.Array], rows: Sequence[jax.Array], *names: str | None
-) -> jax.Array:
-  """The sum of `product` of all devices' rows, in parts as a weight with these names lies.
-
-  Args:
-    product: of some rows; the sum of it over all rows is wanted.
-    rows: arrays whose leading axis lies on the batch axes.
-  """
-  mesh, rules = _active("sum_over_rows")
-  batch = _as_tuple(rules.batch)
-  spec = [tuple(a for a in _as_tuple(axes) if a in batch) for axes in spec_for(names, rules)]
-  rest = tuple(a for a in batch if a not in {a for axes in spec for a in axes})
-  on_tpu = mesh.devices.flat[0].platform == "tpu"
-
-  def of_device(*rows: jax.Array) -> jax.Array:
-    total = product(*rows)
-    for dim, axes in enumerate(spec):
-      for axis in axes:
-        if on_tpu:
-          total = collectives.ring_reduce_scatter(total, axis, dim)
-        else:
-          total = jax.lax.psum_scatter(total, axis, scatter_dimension=dim, tiled=True)
-    return jax.lax.psum(total, rest) if rest else total
-
-  return jax.shard_map(
-    of_device,
-    mesh=mesh,
-    in_specs=PartitionSpec(batch),
-    out_specs=PartitionSpec(*spec),
-    axis_names=set(batch),
-    check_vma=False,
-  )(*rows)
-
-
-def why_not_by_rows(num_rows: int) -> str:
-  """Why `map_rows` of kernels for a TPU cannot serve `num_rows` rows; "" where it can."""
-  if _ACTIVE.get() is None:
-    return "there is no mesh"
-  mesh, rules = _active("why_not_by_rows")
-  batch = _as_tuple(rules.batch)
-  if mesh.devices.flat[0].platform != "tpu":
-    return f"the devices are of {mesh.devices.flat[0].platform}, not of a TPU"
-  if any(size > 1 for axis, size in mesh.shape.items() if axis not in batch):
-    return f"devices share heads (mesh {dict(mesh.shape)})"
-  places = math.prod(mesh.shape[axis] for axis in batch)
-  if num_rows % places:
-    return f"{num_rows} rows do not divide among {places} devices"
-  return ""
-
-
-def map_rows(function: Callable[..., Any], *args: Any) -> Any:
-  """`function` of each device's rows, which lead every array but scalars; it gives such arrays."""
-  mesh, rules = _active("map_rows")
-  rows = PartitionSpec(_as_tuple(rules.batch))
-  specs = jax.tree.map(lambda x: rows if x.ndim else PartitionSpec(), args)
-  return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=rows, check_vma=False)(*args)
-
-
-def _active(caller: str) -> tuple[Mesh, LogicalRules]:
   active = _ACTIVE.get()
   if active is None:
     raise RuntimeError(f"{caller}() outside of use_mesh(): it would do nothing")
   return active
 
 
-def _as_tuple(axes: Axes) -> tuple[str, ...]:
+def as_tuple(axes: Axes) -> tuple[str, ...]:
   return () if axes is None else (axes,) if isinstance(axes, str) else tuple(axes)
 
 

@@ -26,8 +26,8 @@ class FakeTPU:
 @pytest.mark.parametrize(
   ("rows", "tokens", "sizes", "expected"),
   [
-    (8, 1024, {"data": 2, "fsdp": 2, "tensor": 1}, True),
-    (8, 512, {"data": 2, "fsdp": 2, "tensor": 1}, False),
+    (8, 512, {"data": 2, "fsdp": 2, "tensor": 1}, True),
+    (8, 256, {"data": 2, "fsdp": 2, "tensor": 1}, False),
     (6, 1024, {"data": 2, "fsdp": 2, "tensor": 1}, False),
     (8, 1024, {"data": 2, "fsdp": 1, "tensor": 2}, False),
   ],

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from vsumjax.ops.collectives import ring_reduce_scatter
+from vsumjax.ops.collectives import exchange_reduce_scatter
 from vsumjax.tpu import hlo, topologies
 from vsumjax.tpu.links import Links, coords_of
 from vsumjax.tpu.predict import predict
@@ -72,7 +72,7 @@ def fsdp_layer(x, w):
   """A product with a gathered weight, and the weight's gradient in parts."""
   whole = jax.lax.all_gather(w, "x", axis=0, tiled=True)
   y = x @ whole
-  return ring_reduce_scatter(x.T @ (y * 0.5), "x", 0)
+  return exchange_reduce_scatter(x.T @ (y * 0.5), "x", 0)
 
 
 def gradient(x, w):
@@ -114,8 +114,12 @@ def on_a_slice():
     "all-gather": predicted(
       "v5e:4x4", lambda x: jax.lax.all_gather(x, "x", axis=0, tiled=True), BIG, **place
     ),
-    "ring reduce-scatter": predicted(
-      "v5e:4x4", lambda x: ring_reduce_scatter(x[0], "x", 0), (16, *BIG), out_spec=SPLIT, **place
+    "exchange": predicted(
+      "v5e:4x4",
+      lambda x: exchange_reduce_scatter(x[0], "x", 0),
+      (16, *BIG),
+      out_spec=SPLIT,
+      **place,
     ),
     "psum_scatter": predicted("v5e:4x4", scatter, (16, *BIG), out_spec=SPLIT, **place),
     "reduce-scatter": predicted("v5e:2x2", scatter, (4, *BIG), out_spec=SPLIT, **place),

@@ -19,10 +19,13 @@ from vsumjax.contract import Learner
 from vsumjax.experiment.experiment import Experiment
 from vsumjax.inference import score, teach
 from vsumjax.inference.generate import GenerateConfig, Generator
+from vsumjax.models import rows
 from vsumjax.tasks.score.task import require_score
 from vsumjax.training import optimizer, state, step
 from vsumjax.types import Prompt
 
+# Where gradients are summed by exchanges, which are to travel behind compute.
+_EXCHANGES = {"xla_tpu_enable_async_all_to_all": "true"}
 _TPU_OPTIONS = ("xla_tpu_", "xla_jf_")
 MAX_NEW_TOKENS = 64  # of `generate`, as when a teacher answers for a cache
 
@@ -45,10 +48,11 @@ class Program:
 
 
 def compiler_options(experiment: Experiment) -> dict[str, str]:
-  """Those of the config that the mesh's platform knows: the TPU's are left out elsewhere."""
+  """Those of the config, the TPU's on a TPU only, and before them what `models.rows` counts on."""
   on_tpu = experiment.mesh.devices.flat[0].platform == "tpu"
   pairs = (option.split("=", 1) for option in experiment.config.compiler_options)
-  return {name: value for name, value in pairs if on_tpu or not name.startswith(_TPU_OPTIONS)}
+  given = {name: value for name, value in pairs if on_tpu or not name.startswith(_TPU_OPTIONS)}
+  return (_EXCHANGES if rows.exchanges_behind_compute(experiment.mesh) else {}) | given
 
 
 def abstract_state(experiment: Experiment, tx: optax.GradientTransformation) -> state.TrainState:
@@ -157,6 +161,6 @@ def _program(
 
 def _batch(experiment: Experiment) -> Any:
   """The shapes of a batch, on the devices as `sharding.to_global` lays them."""
-  rows = sharding.batch_sharding(experiment.mesh, experiment.rules)
+  placed = sharding.batch_sharding(experiment.mesh, experiment.rules)
   spec = experiment.task.batch_spec(experiment.config.train.batch_size)
-  return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=rows), spec)
+  return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=placed), spec)

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from jax.ad_checkpoint import checkpoint_name
 
-from vsumjax import sharding
+from vsumjax.models import rows
 from vsumjax.ops import attention
 from vsumjax.ops.attention import Visibility
 from vsumjax.types import InputError
@@ -21,7 +21,7 @@ from vsumjax.types import InputError
 CHOICES = ("auto", "reference", "flash")
 # Tokens of a row from which `auto` takes the kernels. A step of PaliGemma 2 3B is predicted to take
 # 0.81 of the reference's time at 4,352 tokens, 0.91 at 1,280 and 1.02 at 512 (docs/tpu.md).
-FROM_TOKENS = 1024
+FROM_TOKENS = 512
 _LOG = logging.getLogger(__name__)
 
 
@@ -34,7 +34,7 @@ def uses_flash(choice: str, num_rows: int, num_tokens: int) -> bool:
   Raises:
     InputError: `flash` where the kernels cannot run, with the reason.
   """
-  why = sharding.why_not_by_rows(num_rows)
+  why = rows.why_not_by_rows(num_rows)
   if choice == "flash" and why:
     raise InputError(f"model.attention: 'flash' cannot run: {why}; set it to 'auto'")
   pays = choice == "flash" or num_tokens >= FROM_TOKENS
@@ -58,7 +58,7 @@ def _forward(
   from vsumjax.ops import flash as kernels  # Pallas takes a while to import
 
   function = functools.partial(kernels.flash_forward, cap=cap)
-  result = sharding.map_rows(function, q_BTHS, k_BUKS, v_BUKS, seen)
+  result = rows.map_rows(function, q_BTHS, k_BUKS, v_BUKS, seen)
   out_BTHS, logsumexp_BTH = checkpoint_name(result, attention.RESULT)
   return out_BTHS, (q_BTHS, k_BUKS, v_BUKS, seen, out_BTHS, logsumexp_BTH)
 
@@ -67,7 +67,7 @@ def _backward(cap: float, saved: tuple, dout_BTHS: jax.Array) -> tuple[Any, ...]
   from vsumjax.ops import flash as kernels
 
   function = functools.partial(kernels.flash_backward, cap=cap)
-  return *sharding.map_rows(function, *saved, dout_BTHS), None
+  return *rows.map_rows(function, *saved, dout_BTHS), None
 
 
 flash.defvjp(_forward, _backward)

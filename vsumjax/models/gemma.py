@@ -13,9 +13,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int
 
-from vsumjax.models import attend, layers
+from vsumjax.models import attend, layers, rows
 from vsumjax.models.weights import WeightsConfig, weight
 from vsumjax.ops import attention, rope
 from vsumjax.ops.attention import Visibility
@@ -81,8 +82,12 @@ class Embedder(nn.Module):
 
   def encode(self, token_BT: Int[Array, "B T"]) -> Float[Array, "B T D"]:
     """Embeddings scaled by √D. An image slot gives some row; the caller replaces it."""
-    x_BTD = jnp.take(self.input_embedding, token_BT, axis=0, mode="clip")
-    return x_BTD.astype(self.dtype) * jnp.asarray(self.width**0.5, self.dtype)
+    names = ("vocab", "width")
+    if rows.is_spread(len(token_BT), *names):
+      x_BTD = rows.take_rows(self.input_embedding, token_BT, *names, dtype=self.dtype)
+    else:
+      x_BTD = jnp.take(self.input_embedding, token_BT, axis=0, mode="clip").astype(self.dtype)
+    return x_BTD * jnp.asarray(self.width**0.5, self.dtype)
 
   def decode(self, x: Float[Array, "*n D"]) -> Float[Array, "*n V"]:
     """Logits of every token, summed up in float32."""
@@ -115,8 +120,9 @@ class Attention(nn.Module):
     """Scaled queries [B, T, H, S], and keys and values, each [B, T, K, S]."""
     q_BTHS = rope.apply_rope(self.q_einsum("nD,HDS->nHS", x_BTD), position_BT)
     k_BTKS, v_BTKS = self.kv_einsum("nD,KDS->nKS", x_BTD)
-    scale = jnp.asarray(self.config.query_scale**-0.5, q_BTHS.dtype)
-    return q_BTHS * scale, (rope.apply_rope(k_BTKS, position_BT), v_BTKS)
+    q_BTHS *= jnp.asarray(self.config.query_scale**-0.5, q_BTHS.dtype)
+    kept = functools.partial(checkpoint_name, name=layers.KEPT)
+    return kept(q_BTHS), (kept(rope.apply_rope(k_BTKS, position_BT)), v_BTKS)
 
   def attend(
     self, q_BTHS: jax.Array, kv_BUKS: KeysValues, seen: jax.Array | Visibility
@@ -147,7 +153,11 @@ class FeedForward(nn.Module):
     init = nn.initializers.lecun_normal()
     linear = create("linear", init, ("mlp", "width"), (M, D), "nM,MD->nD")
     gate_BTM, up_BTM = gating(x_BTD)
-    return linear(nn.gelu(gate_BTM) * up_BTM)
+    return linear(gate_BTM, up_BTM, of=_gated)
+
+
+def _gated(gate: jax.Array, up: jax.Array) -> jax.Array:
+  return nn.gelu(gate) * up
 
 
 class Block(nn.Module):

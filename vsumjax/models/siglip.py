@@ -84,7 +84,7 @@ class Mlp(nn.Module):
     D = x_ITD.shape[-1]
     dense = functools.partial(layers.Dense, weights=self.weights)
     hidden = dense((D,), (self.mlp_dim,), ("width", "mlp"), name="Dense_0")(x_ITD)
-    return dense((self.mlp_dim,), (D,), ("mlp", "width"), name="Dense_1")(nn.gelu(hidden))
+    return dense((self.mlp_dim,), (D,), ("mlp", "width"), name="Dense_1")(hidden, of=nn.gelu)
 
 
 class Block(nn.Module):

@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 import qwix
 
-from vsumjax import sharding
-from vsumjax.models import lora, quantization
+from vsumjax.models import lora, quantization, rows
 from vsumjax.sharding import named
 
 
@@ -26,52 +25,72 @@ class WeightsConfig:
   quantize: str = ""
 
 
+Names = tuple[str | None, ...]
+
+
+def _itself(x: jax.Array) -> jax.Array:
+  return x
+
+
 def contract(
-  equation: str, x: jax.Array, w: jax.Array, names: tuple[str | None, ...] | None = None
+  equation: str,
+  *xs: jax.Array,
+  w: jax.Array,
+  names: Names | None = None,
+  of: Callable[..., jax.Array] = _itself,
 ) -> jax.Array:
-  """`einsum` of x with a weight in the dtype of x; `n` stands for all leading axes of x.
+  """`einsum` of x = of(*xs) with a weight in the dtype of x; `n` is all leading axes of x.
 
-  Example: contract("nD,DM->nM", x_BTD, w_DM) is x_BTM. The tokens lie in one axis meanwhile, which
-  makes the weight's gradient one matmul; XLA:CPU copies both sides of a sum over (B, T).
+  Example: contract("nD,DM->nM", x_BTD, w=w_DM) is x_BTM. The tokens lie in one axis meanwhile,
+  which makes the weight's gradient one matmul; XLA:CPU copies both sides of a sum over (B, T).
 
-  names: of the axes of w; where they lie on devices that share the rows, the weight is gathered in
-    the dtype of x, and its gradient is summed into the parts that it is kept in.
+  Args:
+    xs: arrays of one shape. of: an elementwise function of them.
+    names: of the axes of w; where they lie on devices that share the rows, the weight is gathered
+      in the dtype of x, and its gradient is summed into the parts that it is kept in.
   """
-  lead = x.shape[: x.ndim - equation.index(",") + 1]
-  x = x.reshape(-1, *x.shape[len(lead) :])
-  if names and sharding.is_spread(len(x), *names):
-    y = _spread_product(equation, names, x, w)
+  lead = xs[0].shape[: xs[0].ndim - equation.index(",") + 1]
+  xs = tuple(x.reshape(-1, *x.shape[len(lead) :]) for x in xs)
+  if names and rows.is_spread(len(xs[0]), *names):
+    y = _spread_product(equation, names, of, xs, w)
   else:
+    x = of(*xs)
     y = jnp.einsum(equation, x, w.astype(x.dtype))
   return y.reshape(*lead, *y.shape[1:])
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _spread_product(
-  equation: str, names: tuple[str | None, ...], x: jax.Array, w: jax.Array
+  equation: str, names: Names, of: Callable, xs: tuple[jax.Array, ...], w: jax.Array
 ) -> jax.Array:
-  return _spread_forward(equation, names, x, w)[0]
+  return _spread_forward(equation, names, of, xs, w)[0]
 
 
 def _spread_forward(
-  equation: str, names: tuple[str | None, ...], x: jax.Array, w: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+  equation: str, names: Names, of: Callable, xs: tuple[jax.Array, ...], w: jax.Array
+) -> tuple[jax.Array, tuple]:
   """Keeps the weight in parts: it is gathered once more for the backward pass.
 
   The product stands here by itself, where the policies of `jax.checkpoint` see it.
   """
-  return jnp.einsum(equation, x, sharding.gather(w.astype(x.dtype), *names)), (x, w)
+  x = of(*xs)
+  return jnp.einsum(equation, x, rows.gather(w.astype(x.dtype), *names)), (xs, w)
 
 
 def _spread_backward(
-  equation: str, names: tuple[str | None, ...], saved: tuple[jax.Array, jax.Array], dy: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-  x, w = saved
+  equation: str, names: Names, of: Callable, saved: tuple, dy: jax.Array
+) -> tuple[tuple[jax.Array, ...], jax.Array]:
+  xs, w = saved
   (x_axes, w_axes), y_axes = equation.split("->")[0].split(","), equation.split("->")[1]
-  whole = sharding.gather(w.astype(x.dtype), *names)
-  dx = jnp.einsum(f"{y_axes},{w_axes}->{x_axes}", dy, whole)
+  whole = rows.gather(w.astype(dy.dtype), *names)
+  x, pull_back = jax.vjp(of, *xs)
+  dxs = pull_back(jnp.einsum(f"{y_axes},{w_axes}->{x_axes}", dy, whole))
+  if of is not _itself:
+    # x and dxs are one pass over xs, behind the product above. Apart, XLA:TPU copies what a scan
+    # kept of xs before it reads it.
+    x, dxs = jax.lax.optimization_barrier((x, dxs))
   product = functools.partial(jnp.einsum, f"{x_axes},{y_axes}->{w_axes}")
-  return dx, sharding.sum_over_rows(product, (x, dy), *names).astype(w.dtype)
+  return dxs, rows.sum_over_rows(product, (x, dy), *names).astype(w.dtype)
 
 
 _spread_product.defvjp(_spread_forward, _spread_backward)
@@ -88,7 +107,7 @@ def weight(
   *,
   stacked: bool = False,
 ) -> Callable[[jax.Array], Any]:
-  """Creates a parameter of `module`; returns the function x -> `contract(equation, x, w)`.
+  """Creates a parameter of `module`; returns `contract` with it: (*xs, of=...) -> y.
 
   Whatever is multiplied with a weight goes through here, so that each may be quantised and adapted.
 
@@ -104,17 +123,17 @@ def weight(
   names_of_one = tuple(names)[int(stacked) :]
   if isinstance(w, qwix.QArray):
     # Frozen, and smaller than what it unpacks to.
-    w = qwix.dequantize(dataclasses.replace(w, qvalue=sharding.gather(w.qvalue, *names)))
+    w = qwix.dequantize(dataclasses.replace(w, qvalue=rows.gather(w.qvalue, *names)))
     names_of_one = None
   arrays = [w]
   if config.lora.adapts(path):
     arrays += _adapters(module, name, config.lora.rank, names, shape, ins, stacked)
 
-  def multiply(x: jax.Array) -> Any:
+  def multiply(*xs: jax.Array, of: Callable[..., jax.Array] = _itself) -> Any:
+    contract_with = functools.partial(_contract, equation, xs, of, config.lora, names_of_one)
     if stacked:
-      parts = zip(*arrays, strict=True)
-      return tuple(_contract(equation, x, config.lora, names_of_one, *part) for part in parts)
-    return _contract(equation, x, config.lora, names_of_one, *arrays)
+      return tuple(contract_with(*part) for part in zip(*arrays, strict=True))
+    return contract_with(*arrays)
 
   return multiply
 
@@ -154,19 +173,20 @@ def _adapters(
 
 def _contract(
   equation: str,
-  x: jax.Array,
+  xs: tuple[jax.Array, ...],
+  of: Callable[..., jax.Array],
   config: lora.LoraConfig,
-  names: tuple[str | None, ...] | None,
+  names: Names | None,
   w: jax.Array,
   *adapters: jax.Array,
 ) -> jax.Array:
   """x · w, or with the adapters a and b of w, x · w + alpha / rank · (x · a) · b."""
-  y = contract(equation, x, w, names)
+  y = contract(equation, *xs, w=w, names=names, of=of)
   if not adapters:
     return y
   a, b = adapters
   ins, outs = _axes_of(equation)
   (x_axes, w_axes), y_axes = equation.split("->")[0].split(","), equation.split("->")[1]
   in_axes, out_axes = ("".join(w_axes[axis] for axis in axes) for axes in (ins, outs))
-  x_nR = contract(f"{x_axes},{in_axes}R->nR", x, a.squeeze(outs))
-  return y + config.scale * contract(f"nR,{out_axes}R->{y_axes}", x_nR, b.squeeze(ins))
+  x_nR = contract(f"{x_axes},{in_axes}R->nR", *xs, w=a.squeeze(outs), of=of)
+  return y + config.scale * contract(f"nR,{out_axes}R->{y_axes}", x_nR, w=b.squeeze(ins))

@@ -2,8 +2,7 @@
 
 Which keys a query sees follows from a few numbers of each token (`Visibility`), so that prefixes,
 padding and windows differ from row to row and no mask of [T, U] exists. Kernels work on one key
-head and the rows X = G · T of its G query heads, in blocks of queries and keys; soft caps and
-softmax are in float32.
+head and its G query heads, in blocks of queries and keys; soft caps and softmax are in float32.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ def flash_forward(
   sizes, (q, k, v), vectors = _lay_out(q_BTHS, k_BUKS, v_BUKS, seen)
   out_shape = (
     jax.ShapeDtypeStruct(q.shape, q_BTHS.dtype),
-    jax.ShapeDtypeStruct((sizes.B, sizes.K, _SUBLANES, q.shape[2]), jnp.float32),
+    jax.ShapeDtypeStruct((*q.shape[:2], _SUBLANES, sizes.T), jnp.float32),
   )
   out, logsumexp = _call(
     functools.partial(_forward_kernel, cap=cap, has_window=_has_window(seen)),
@@ -72,7 +71,7 @@ def flash_forward(
     interpret=interpret,
   )
   T, S = q_BTHS.shape[1], q_BTHS.shape[3]
-  return _to_BTHS(out, sizes)[:, :T, :, :S], _to_BTH(logsumexp[:, :, 0], sizes)[:, :T]
+  return _heads_inside(out)[:, :T, :, :S], logsumexp[:, :, 0, :T].transpose(1, 2, 0)
 
 
 def flash_backward(
@@ -90,7 +89,7 @@ def flash_backward(
   """Gradients of q, k and v; see `attention.attend_blocks_backward`."""
   sizes, (q, k, v), vectors = _lay_out(q_BTHS, k_BUKS, v_BUKS, seen)
   inner_BTH = (dout_BTHS.astype(jnp.float32) * out_BTHS).sum(axis=-1)
-  dout = _heads_first(_pad(dout_BTHS, sizes.T, sizes.S), sizes)
+  dout = _heads_first(_pad(dout_BTHS, sizes.T, sizes.S))
   rows = [_rows_of(x, sizes) for x in (logsumexp_BTH, inner_BTH)]
   inputs = [(q, "q"), (k, "k"), (v, "k"), (dout, "q"), (rows[0], "q_row"), (rows[1], "q_row")]
   options = {"cap": cap, "has_window": _has_window(seen)}
@@ -117,8 +116,8 @@ def flash_backward(
     interpret=interpret,
   )
   T, U, S = q_BTHS.shape[1], k_BUKS.shape[1], q_BTHS.shape[3]
-  dk_BUKS, dv_BUKS = (x.swapaxes(1, 2)[:, :U, :, :S] for x in (dk, dv))
-  return _to_BTHS(dq, sizes)[:, :T, :, :S], dk_BUKS, dv_BUKS
+  dk_BUKS, dv_BUKS = (_heads_inside(x)[:, :U, :, :S] for x in (dk, dv))
+  return _heads_inside(dq)[:, :T, :, :S], dk_BUKS, dv_BUKS
 
 
 def _forward_kernel(q, k, v, *refs, cap: float, has_window: bool):
@@ -236,8 +235,8 @@ def _lay_out(
     -(-S // 128) * 128,
   )
   sizes = _Sizes(B, K, H // K, T_padded, U_padded, S_padded, block_q, block_k)
-  q = _heads_first(_pad(q_BTHS, T_padded, S_padded), sizes)
-  k, v = (_pad(x, U_padded, S_padded).swapaxes(1, 2) for x in (k_BUKS, v_BUKS))
+  q = _heads_first(_pad(q_BTHS, T_padded, S_padded))
+  k, v = (_heads_first(_pad(x, U_padded, S_padded)) for x in (k_BUKS, v_BUKS))
   if seen is None:
     if U_padded == U:
       return sizes, (q, k, v), []
@@ -266,30 +265,19 @@ def _pad(x: jax.Array, length: int, width: int) -> jax.Array:
   return jnp.pad(x, ((0, 0), (0, length - x.shape[1]), (0, 0), (0, width - x.shape[3])))
 
 
-def _heads_first(x_BTHS: jax.Array, sizes: _Sizes) -> jax.Array:
-  """[B, K, X, S]."""
-  B, T, _, S = x_BTHS.shape
-  x_BTKGS = x_BTHS.reshape(B, T, sizes.K, sizes.G, S)
-  return x_BTKGS.transpose(0, 2, 3, 1, 4).reshape(B, sizes.K, sizes.G * T, S)
+def _heads_first(x_BTHS: jax.Array) -> jax.Array:
+  """[H, B, T, S], which a matmul yields and takes as it is: its tokens stay in one piece."""
+  return x_BTHS.transpose(2, 0, 1, 3)
 
 
-def _to_BTHS(x_BKXS: jax.Array, sizes: _Sizes) -> jax.Array:
-  B, K, _, S = x_BKXS.shape
-  x_BKGTS = x_BKXS.reshape(B, K, sizes.G, sizes.T, S)
-  return x_BKGTS.transpose(0, 3, 1, 2, 4).reshape(B, sizes.T, -1, S)
-
-
-def _to_BTH(x_BKX: jax.Array, sizes: _Sizes) -> jax.Array:
-  B, K, _ = x_BKX.shape
-  return x_BKX.reshape(B, K, sizes.G, sizes.T).transpose(0, 3, 1, 2).reshape(B, sizes.T, -1)
+def _heads_inside(x_HBTS: jax.Array) -> jax.Array:
+  return x_HBTS.transpose(1, 2, 0, 3)
 
 
 def _rows_of(x_BTH: jax.Array, sizes: _Sizes) -> jax.Array:
-  """f32[B, K, sublanes, X]: a number a query, along lanes."""
-  B, T, _ = x_BTH.shape
-  x_BTKG = jnp.pad(x_BTH, ((0, 0), (0, sizes.T - T), (0, 0))).reshape(B, sizes.T, sizes.K, sizes.G)
-  x_BKX = x_BTKG.transpose(0, 2, 3, 1).reshape(B, sizes.K, 1, -1)
-  return jnp.broadcast_to(x_BKX, (B, sizes.K, _SUBLANES, x_BKX.shape[-1]))
+  """f32[H, B, sublanes, T]: a number a query, along lanes."""
+  x_HBT = jnp.pad(x_BTH, ((0, 0), (0, sizes.T - x_BTH.shape[1]), (0, 0))).transpose(2, 0, 1)
+  return jnp.broadcast_to(x_HBT[:, :, None], (*x_HBT.shape[:2], _SUBLANES, sizes.T))
 
 
 def _call(
@@ -312,11 +300,14 @@ def _call(
     i, j = (outer, inside) if inner == "k" else (inside, outer)
     return b, h, i, j
 
+  def head(h, i):
+    return h * z.G + i // of_T
+
   def spec(kind: str) -> pl.BlockSpec:
     shape, index = {
-      "q": ((1, 1, z.block_q, z.S), lambda b, h, i, j: (b, h, i, 0)),
-      "k": ((1, 1, z.block_k, z.S), lambda b, h, i, j: (b, h, j, 0)),
-      "q_row": ((1, 1, _SUBLANES, z.block_q), lambda b, h, i, j: (b, h, 0, i)),
+      "q": ((1, 1, z.block_q, z.S), lambda b, h, i, j: (head(h, i), b, i % of_T, 0)),
+      "k": ((1, 1, z.block_k, z.S), lambda b, h, i, j: (h, b, j, 0)),
+      "q_row": ((1, 1, _SUBLANES, z.block_q), lambda b, h, i, j: (head(h, i), b, 0, i % of_T)),
       "q_vector": ((1, _SUBLANES, z.block_q), lambda b, h, i, j: (b, 0, i % of_T)),
       "k_vector": ((1, z.block_k, _LANES), lambda b, h, i, j: (b, j, 0)),
     }[kind]

@@ -36,9 +36,10 @@ class Row:
 
 
 ROWS = (
+  Row("student 3B, 224 px", f"{_STUDENT}:rows=176", "v5e:4x4"),
   Row("student 3B, 224 px", f"{_STUDENT}:rows=128", "v5e:4x4"),
   Row("student 3B, 224 px", f"{_STUDENT}:rows=32", "v5e:4x4"),
-  Row("student 3B, 224 px", f"{_STUDENT}:rows=2048", "v5e:16x16", changes=_SQUARE),
+  Row("student 3B, 224 px", f"{_STUDENT}:rows=2816", "v5e:16x16", changes=_SQUARE),
   Row("student 3B, 224 px", f"{_STUDENT}:rows=128", "v5p:2x2x4"),
   Row("student 3B, 224 px", f"{_STUDENT}:rows=128", "v6e:4x4"),
   Row("student 3B, 448 px", f"{_STUDENT}:rows=32", "v5e:4x4", changes=_448),
