@@ -1,4 +1,4 @@
-"""The teacher at full size, all of it trained. Options as of `student_3b.py`; 64 rows."""
+"""The teacher at full size, all of it trained. Options as of `student_3b.py`; 64 rows, `vmem` 0."""
 
 from ml_collections import ConfigDict
 

@@ -40,7 +40,7 @@ ROWS = (
   Row("student 3B, 224 px", f"{_STUDENT}:rows=128", "v5e:4x4"),
   Row("student 3B, 224 px", f"{_STUDENT}:rows=32", "v5e:4x4"),
   Row("student 3B, 224 px", f"{_STUDENT}:rows=2816", "v5e:16x16", changes=_SQUARE),
-  Row("student 3B, 224 px", f"{_STUDENT}:rows=128", "v5p:2x2x4"),
+  Row("student 3B, 224 px", f"{_STUDENT}:rows=128,vmem=0", "v5p:2x2x4"),
   Row("student 3B, 224 px", f"{_STUDENT}:rows=128", "v6e:4x4"),
   Row("student 3B, 448 px", f"{_STUDENT}:rows=32", "v5e:4x4", changes=_448),
   Row("student 3B, 8 segments of 64 tokens", f"{_STUDENT}:rows=32", "v5e:4x4", changes=_WINDOW),
