@@ -20,7 +20,7 @@ from vsumjax.types import InputError
 
 CHOICES = ("auto", "reference", "flash")
 # Tokens of a row from which `auto` takes the kernels. A step of PaliGemma 2 3B is predicted to take
-# 0.81 of the reference's time at 4,352 tokens, 0.91 at 1,280 and 1.02 at 512 (docs/tpu.md).
+# 0.81 of the reference's time at 4,352 tokens, 0.91 at 1,280 and 0.97 at 512 (docs/tpu.md).
 FROM_TOKENS = 512
 _LOG = logging.getLogger(__name__)
 
