@@ -41,8 +41,8 @@ class Variant:
 
 
 VARIANTS = {
-  "as_published": Variant("float32", "text", "float32, its loss"),
-  "bfloat16": Variant("bfloat16", "text", "bfloat16, its loss"),
+  "as_published": Variant("float32", "text", "float32"),
+  "bfloat16": Variant("bfloat16", "text", "bfloat16"),
   "bfloat16_scores": Variant("bfloat16", "scores", "bfloat16, our loss"),
 }
 
@@ -65,6 +65,7 @@ def benchmark_big_vision(
   for name in names:
     if name not in VARIANTS:
       raise InputError(f"--only: {name!r} is not one of {', '.join(VARIANTS)}")
+  big_vision_step.require_checkout(source)
   topologies.get_devices(topology)  # before JAX looks for a TPU, of which libtpu would say a lot
   found: dict[str, Any] = {
     "benchmark": "big_vision",
@@ -79,7 +80,7 @@ def benchmark_big_vision(
     for name in names:
       print(f"compiling big_vision, {name}, {count} rows; a minute or two", file=sys.stderr)
       programs.append({"name": name, **_theirs(topology, steps[count, name])})
-    found["rows"].append({"rows": count, "programs": _with_ratios(programs)})
+    found["rows"].append({"rows": count, "programs": with_ratios(programs)})
     if out:
       write_atomically(out, json.dumps(found, indent=1))
   print_report(found, Console())
@@ -139,7 +140,7 @@ def _too_large(sizes: tuple[int, int] | None) -> dict[str, Any]:
   return {"fits": False, "hbm_peak_bytes": needed, "hbm_capacity_bytes": there}
 
 
-def _with_ratios(programs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def with_ratios(programs: list[dict[str, Any]]) -> list[dict[str, Any]]:
   """With how many times ours each takes, by the prediction and by its floor, where both fit."""
   ours = programs[0]
   for each in programs:
@@ -152,7 +153,7 @@ def _with_ratios(programs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def print_report(found: dict[str, Any], console: Console) -> None:
   """A table of a report."""
   table = Table(title=f"train step on {found['topology']}, as compiler and estimator see it")
-  for column in ("rows", "", "ms", "/ ours", "floor", "/ ours", "MFU", "with V", "HBM, GiB"):
+  for column in ("rows", "", "ms", "/ ours", "floor", "MFU", "with V", "HBM, GiB"):
     table.add_column(column, justify="right" if column else "left")
   for row in found["rows"]:
     for each in row["programs"]:
@@ -166,23 +167,18 @@ def print_report(found: dict[str, Any], console: Console) -> None:
 
 def _cells(each: dict[str, Any]) -> tuple[str, ...]:
   name = each["name"]
-  says = OURS if name == OURS else f"big_vision, {VARIANTS[name].says}"
+  says = OURS if name == OURS else f"big_vision {VARIANTS[name].says}"
   if "predicted_ms" not in each:
     needed, there = each["hbm_peak_bytes"], each["hbm_capacity_bytes"]
-    sizes = f"{needed / _GIB:.2f} of {there / _GIB:.2f}" if needed else ""
-    return says, "does not fit", "", "", "", "", "", sizes
+    sizes = f": {needed / _GIB:.2f} of {there / _GIB:.2f} GiB" if needed else ""
+    return (f"{says} does not fit{sizes}",)
   vocabulary = each.get("mfu_with_vocabulary")
   return (
     says,
     f"{each['predicted_ms']:,.0f}",
-    _times(each["times_ours"]),
+    f"{each['times_ours']:.2f}" if each["times_ours"] else "",
     f"{each['floor_ms']:,.0f}",
-    _times(each["times_ours_at_floor"]),
     f"{100 * each['mfu']:.1f} %",
     f"{100 * vocabulary:.1f} %" if vocabulary else "",
     f"{each['hbm_peak_bytes'] / _GIB:.2f}",
   )
-
-
-def _times(ratio: float | None) -> str:
-  return f"{ratio:.2f}" if ratio else ""

@@ -126,22 +126,27 @@ def build(
   Raises:
     InputError: `source` is no checkout, or lacks something that it needs.
   """
-  if not (source / _MODEL).is_file():
-    raise InputError(
-      f"--source: {source} holds no {_MODEL}; give the folder of a checkout: "
-      "git clone https://github.com/google-research/big_vision"
-    )
+  require_checkout(source)
   try:
     forkme, bv_optax, bv_sharding = big_vision.import_modules(
       "configs.proj.paligemma.transfers.forkme", "optax", "sharding", checkout=source
     )
     params = jax.eval_shape(lambda key: _init_params(config, key), jax.random.key(0))
   except ImportError as error:
-    raise InputError(f"--source: {source}: {error}") from error
+    raise InputError(f"big_vision: {source}: {error}") from error
   recipe = forkme.get_config(f"size=3b,batch_size={rows},text_len={text_tokens}")
   tx, _ = bv_optax.make(recipe, params, sched_kw=_SCHEDULE | {"batch_size": rows})
   infer_sharding = bv_sharding.infer_sharding
   return TrainStep(config, rows, text_tokens, dtype, loss, recipe, tx, infer_sharding)
+
+
+def require_checkout(source: Path) -> None:
+  """Raises InputError where there is no checkout."""
+  if not (source / _MODEL).is_file():
+    raise InputError(
+      f"big_vision: {source} holds no {_MODEL}; give the folder of a checkout: "
+      "git clone https://github.com/google-research/big_vision"
+    )
 
 
 def build_mesh(step: TrainStep, devices: list[Any]) -> Mesh:

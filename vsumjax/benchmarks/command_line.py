@@ -38,6 +38,9 @@ def add_benchmark(commands) -> argparse.ArgumentParser:
   gpu = whats.add_parser("gpu", parents=[shared], help="the 3B student on one GPU")
   gpu.add_argument("--rows", type=int, default=16, help="of a batch (16)")
   gpu.add_argument("--keep-matmuls", action="store_true", help="model.remat false: more memory")
+  gpu.add_argument(
+    "--big-vision", type=Path, metavar="PATH", help="a checkout; times its step, too"
+  )
   gpu.set_defaults(run=_benchmark_gpu)
   cache = whats.add_parser("cache", parents=[shared], help="writing and reading teacher caches")
   cache.add_argument("--root", type=Path, help="folder to write in; default: of this machine's")
@@ -80,7 +83,7 @@ def _benchmark_gpu(args: argparse.Namespace) -> None:
   if jax.default_backend() != "gpu":
     raise InputError(f"benchmark gpu: JAX finds {jax.default_backend()} here and no GPU")
   sizes = full_size(args.rows, remat=not args.keep_matmuls)
-  benchmark_gpu(sizes, rounds=args.rounds, out=args.out)
+  benchmark_gpu(sizes, rounds=args.rounds, out=args.out, source=args.big_vision)
 
 
 def _benchmark_loader(args: argparse.Namespace) -> None:
