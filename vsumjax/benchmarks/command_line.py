@@ -46,7 +46,7 @@ def add_benchmark(commands) -> argparse.ArgumentParser:
   cache.add_argument("--root", type=Path, help="folder to write in; default: of this machine's")
   cache.set_defaults(run=_benchmark_cache)
   theirs = whats.add_parser("big_vision", parents=[written], help="train steps on a TPU slice")
-  theirs.add_argument("--source", type=Path, required=True, help="a checkout of big_vision")
+  theirs.add_argument("--source", type=Path, help="a checkout of big_vision; needed")
   theirs.add_argument("--topology", default="v5e:4x4", help="slice, as of compile-check (v5e:4x4)")
   theirs.add_argument("--rows", type=int, nargs="+", default=[128, 32], help="of a batch (128 32)")
   theirs.add_argument(
@@ -63,7 +63,13 @@ def add_benchmark(commands) -> argparse.ArgumentParser:
 def _benchmark_big_vision(args: argparse.Namespace) -> None:
   from vsumjax.benchmarks.big_vision import benchmark_big_vision
   from vsumjax.tpu import topologies
+  from vsumjax.types import InputError
 
+  if args.source is None:
+    raise InputError(
+      "benchmark big_vision needs --source, the folder of a checkout: "
+      "git clone https://github.com/google-research/big_vision"
+    )
   topology = topologies.parse(args.topology)
   benchmark_big_vision(args.source, topology, args.rows, only=args.only, out=args.out)
 

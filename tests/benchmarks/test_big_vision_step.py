@@ -7,6 +7,7 @@ import dataclasses
 import io
 import os
 import re
+import sys
 from pathlib import Path
 
 import flax.linen as nn
@@ -27,7 +28,8 @@ CONFIG = testing.tiny_config(exits=exits.ExitsConfig((3,)), dtype="bfloat16")
 
 
 @pytest.fixture
-def source():
+def source(monkeypatch):
+  monkeypatch.setattr(sys, "path", [*sys.path])  # processes of other tests are not to find it
   if its_modules.CHECKOUT not in os.environ:
     pytest.skip(f"{its_modules.CHECKOUT} does not name a checkout of big_vision")
   with jax.numpy_rank_promotion("allow"):  # as its modules count on
@@ -77,6 +79,13 @@ def test_a_folder_that_is_no_checkout_is_refused(run_cli, tmp_path):
   assert status == 2
   assert f"{tmp_path} holds no big_vision/models/proj/paligemma/paligemma.py" in err
   assert "git clone https://github.com/google-research/big_vision" in err
+  assert len(err.splitlines()) == 1
+
+
+def test_without_a_checkout_it_says_what_to_give(run_cli):
+  status, _, err = run_cli("benchmark", "big_vision")
+  assert status == 2
+  assert "needs --source, the folder of a checkout: git clone" in err
   assert len(err.splitlines()) == 1
 
 
