@@ -1,5 +1,7 @@
 """The student on one GPU: attention beside cuDNN's, train step and scoring at full size.
 
+Beside it, on demand, the train step of big_vision's PaliGemma.
+
 It needs neither data nor weights, and runs at tiny size on a CPU, where only its mechanics say
 anything.
 """
@@ -23,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vsumjax import sharding
+from vsumjax.benchmarks import big_vision_step
 from vsumjax.models import exits, families, student
 from vsumjax.ops import attention
 from vsumjax.sharding import LogicalRules, MeshConfig
@@ -58,8 +61,19 @@ def full_size(rows: int, *, remat: bool) -> Sizes:
   return Sizes(dataclasses.replace(config, **changes), rows)
 
 
-def benchmark_gpu(sizes: Sizes, *, rounds: int = 5, out: Path | None = None) -> dict[str, Any]:
-  """Measures, prints a table and writes `out`; times are medians of `rounds`, after warming up."""
+def benchmark_gpu(
+  sizes: Sizes, *, rounds: int = 5, out: Path | None = None, source: Path | None = None
+) -> dict[str, Any]:
+  """Measures, prints a table and writes `out`; times are medians of `rounds`, after warming up.
+
+  Args:
+    source: a checkout of big_vision, whose train step is to be timed, too.
+
+  Raises:
+    InputError: `source` is no checkout.
+  """
+  if source:
+    big_vision_step.require_checkout(source)
   say = _progress()
   say("the peak of a matrix product")
   peak = _peak_flops(sizes.matrix, rounds)
@@ -77,6 +91,12 @@ def benchmark_gpu(sizes: Sizes, *, rounds: int = 5, out: Path | None = None) -> 
   with sharding.use_mesh(mesh, LogicalRules()):
     say("parameters and the train step")
     report |= _steps(sizes, mesh, rounds, peak, say)
+  if source:
+    say("compiling and timing the train step of big_vision")
+    report["big_vision"] = {
+      dtype: _big_vision_step(sizes, source, dtype, rounds, peak)
+      for dtype in ("float32", "bfloat16")
+    }
   if out:
     out.write_text(json.dumps(report, indent=1))
   _print(report)
@@ -199,6 +219,34 @@ def _steps(
   return found
 
 
+def _big_vision_step(
+  sizes: Sizes, source: Path, dtype: str, rounds: int, peak: float
+) -> dict[str, float] | None:
+  """Its own loss, whose FLOPs have a vocabulary that ours has not; None without enough memory."""
+  theirs = big_vision_step.build(
+    sizes.config, sizes.rows, sizes.text_tokens, source=source, dtype=dtype
+  )
+  with jax.set_mesh(big_vision_step.build_mesh(theirs, jax.devices()[:1])):
+    try:
+      current = jax.jit(theirs.init)(jax.random.key(0))
+      batch = jax.device_put(theirs.random_batch())
+      update = jax.jit(theirs.update, donate_argnums=0)
+
+      def one_step() -> Any:
+        nonlocal current
+        current, loss = update(current, batch)
+        return loss
+
+      seconds = _median_s(one_step, rounds)
+      loss = float(one_step())
+    except jax.errors.JaxRuntimeError as error:
+      if "RESOURCE_EXHAUSTED" not in str(error):
+        raise
+      return None
+  used = big_vision_step.model_flops(theirs, vocabulary=True)
+  return _speed(seconds, used, peak, sizes.rows) | {"loss": loss}
+
+
 def _speed(seconds: float, used: float, peak: float, rows: int) -> dict[str, float]:
   return {
     "ms": seconds * 1e3,
@@ -240,9 +288,15 @@ def _print(report: dict[str, Any]) -> None:
     table.add_column(column, justify="left" if not column else "right")
   table.add_row("bf16 matrix product", "", f"{report['peak_flops'] / 1e12:.0f}", "100 %", "")
   for name in ("train", "score"):
-    row = report[name]
-    shares = f"{100 * row['mfu_of_measured_peak']:.1f} %", f"{row['segments_per_s']:.1f}"
-    table.add_row(name, f"{row['ms']:.1f}", f"{row['tflops']:.0f}", *shares)
+    table.add_row(name, *_cells(report[name]))
+  for dtype, row in report.get("big_vision", {}).items():
+    name = f"train, big_vision in {dtype}, its loss"
+    table.add_row(name, *_cells(row) if row else ("does not fit",))
   for name, row in report["attention"].items():
     table.add_row(f"attention: {name}, error {row['relative_error']:.1e}", f"{row['ms']:.2f}")
   Console().print(table)
+
+
+def _cells(row: dict[str, float]) -> tuple[str, ...]:
+  shares = f"{100 * row['mfu_of_measured_peak']:.1f} %", f"{row['segments_per_s']:.1f}"
+  return f"{row['ms']:.1f}", f"{row['tflops']:.0f}", *shares

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import importlib.util
 import os
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ml_collections
@@ -19,23 +20,45 @@ CHECKOUT = "BIG_VISION"  # environment variable with the folder that holds big_v
 MISSING = f"big_vision cannot be imported: set {CHECKOUT} to a checkout and install einops"
 
 
-def build_model(config: StudentConfig, *, remat: bool = True) -> Any:
+def import_modules(*names: str, checkout: str | os.PathLike[str] = "") -> list[types.ModuleType]:
+  """Modules by their names within big_vision.
+
+  Args:
+    checkout: the folder that holds big_vision/; "" takes that of the environment, if any.
+
+  Raises:
+    ImportError: one of them, or something that it needs, is not there.
+  """
+  folder = str(checkout) or os.environ.get(CHECKOUT, "")
+  if folder and folder not in sys.path:
+    sys.path.append(folder)
+  try:
+    importlib.import_module("flax.io")  # would take what stands in for TensorFlow for TensorFlow
+    with _tensorflow_stood_in():
+      return [importlib.import_module(f"big_vision.{name}") for name in names]
+  except ImportError as error:
+    raise ImportError(f"{MISSING} ({error})") from error
+
+
+def build_model(config: StudentConfig, *, remat: bool = True, dtype: str = "float32") -> Any:
   """A Linen module of the sizes of `config`; our parameters (`img`, `llm`) are its parameters.
 
   `apply({"params": params}, image, text, mask_ar)` takes pixels in [-1, 1] and text without image
-  slots. It has no sliding window, no pooling of tokens and computes in float32.
+  slots. It has no sliding window, no pooling of tokens and computes in float32 by default.
 
   Args:
     config: sizes. The query scale must be the head size or width // heads, all that it knows.
     remat: compute activations again in the backward pass, which is its default.
+    dtype: of activations. Its decoder has float32 alone ("TODO: wire this in all places"): with
+      "bfloat16" the parameters must be given in bfloat16, too.
 
   Raises:
     ImportError: it, or something that it needs, is not there.
     ValueError: it knows no such query scale.
   """
   paligemma, gemma = _modules()
-  variant = f"vsumjax {config.llm}"
-  values = _gemma_config(config, variant)
+  variant = f"vsumjax {config.llm} {dtype}"
+  values = _gemma_config(config, variant) | {"embed_dtype": dtype}
   published = gemma.get_config
   # It looks its sizes up by name, again in every call.
   gemma.get_config = lambda name: (
@@ -50,6 +73,7 @@ def build_model(config: StudentConfig, *, remat: bool = True) -> Any:
     "patch_size": (c.patch_size, c.patch_size),
     "pool_type": "none",
     "scan": True,
+    "dtype_mm": dtype,
     # A scanned tower has no "none": an unknown name would keep nothing.
     "remat_policy": "nothing_saveable" if remat else "everything_saveable",
   }
@@ -83,18 +107,25 @@ def _gemma_config(config: StudentConfig, variant: str) -> dict[str, Any]:
 
 
 def _modules() -> tuple[types.ModuleType, types.ModuleType]:
-  if CHECKOUT in os.environ and os.environ[CHECKOUT] not in sys.path:
-    sys.path.append(os.environ[CHECKOUT])
-  try:
-    importlib.import_module("flax.io")  # would take what stands in for TensorFlow for TensorFlow
-    with _tensorflow_stood_in():
-      paligemma = importlib.import_module("big_vision.models.proj.paligemma.paligemma")
-      gemma = importlib.import_module("big_vision.models.ppp.gemma")
-      importlib.import_module("big_vision.models.proj.paligemma.gemma_bv")
-      importlib.import_module("big_vision.models.vit")
-  except ImportError as error:
-    raise ImportError(f"{MISSING} ({error})") from error
+  paligemma, gemma, *_ = import_modules(
+    "models.proj.paligemma.paligemma",
+    "models.ppp.gemma",
+    "models.proj.paligemma.gemma_bv",
+    "models.vit",
+  )
+  if not hasattr(gemma._apply_rope, "__wrapped__"):
+    gemma._apply_rope = _in_dtype_of_input(gemma._apply_rope)
   return paligemma, gemma
+
+
+def _in_dtype_of_input(rotate: Callable[..., Any]) -> Callable[..., Any]:
+  """Its rotary embedding turns bfloat16 into float32, with which its scan over layers refuses."""
+
+  @functools.wraps(rotate)
+  def rotated(x: Any, **kwargs: Any) -> Any:
+    return rotate(x, **kwargs).astype(x.dtype)
+
+  return rotated
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import sys
 import tempfile
 import time
@@ -27,6 +26,14 @@ from vsumjax.training import partition
 from vsumjax.types import InputError
 
 _GIB = 1 << 30
+
+
+class DoesNotFit(InputError):
+  """A program needs more memory than there is; `sizes` are (needed, there) in bytes, or None."""
+
+  def __init__(self, message: str, sizes: tuple[int, int] | None) -> None:
+    super().__init__(message)
+    self.sizes = sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,15 +132,13 @@ def _compile(
     if "RESOURCE_EXHAUSTED" not in text:
       reason = " ".join(text.split())[:300]
       raise InputError(f"{topology.name}: the compiler refuses the program: {reason}") from error
-    raise InputError(_too_large(text, config, topology)) from error
+    raise DoesNotFit(_too_large(text, config, topology), report.exhausted(text)) from error
 
 
 def _too_large(text: str, config: ExperimentConfig, topology: topologies.Topology) -> str:
   """The numbers of an error for want of memory, and what to change."""
-  found = re.search(r"([\d.]+)([GM]) of ([\d.]+)([GM]) hbm", text) or re.search(
-    r"\(([\d.]+)([GM])\) exceeds available HBM \(([\d.]+)([GM])\)", text
-  )
-  sizes = f"{found.group(1)} of {found.group(3)} GiB" if found else "more than there is"
+  found = report.exhausted(text)
+  sizes = "{:.2f} of {:.2f} GiB".format(*(x / _GIB for x in found)) if found else "more than it has"
   task = config.task
   hints = []
   if isinstance(task, ScoreConfig) and not task.model.remat:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from vsumjax.tpu.predict import Operation, predict
 from vsumjax.tpu.topologies import Topology
 
 _GIB = 1 << 30
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": _GIB}
 _NUM_LARGEST = 10
 _REPLICATED_BYTES = 1 << 20  # less is no matter
 
@@ -74,6 +76,18 @@ def memory_fields(memory: Any, capacity: int) -> dict[str, Any]:
     "hbm_capacity_bytes": capacity,
     "fits": peak <= capacity,
   }
+
+
+def exhausted(text: str) -> tuple[int, int] | None:
+  """(bytes of a device that a program needs, bytes that there are), of the compiler's error for
+  want of memory; None where it does not say."""
+  found = re.search(r"([\d.]+)([KMG]) of ([\d.]+)([KMG]) hbm", text) or re.search(
+    r"\(([\d.]+)([KMG])\) exceeds available HBM \(([\d.]+)([KMG])\)", text
+  )
+  if found is None:
+    return None
+  needed, unit, there, its_unit = found.groups()
+  return int(float(needed) * _UNITS[unit]), int(float(there) * _UNITS[its_unit])
 
 
 def largest_buffers(module: hlo.Module) -> list[dict[str, Any]]:
