@@ -97,7 +97,8 @@ class Batch:
   input_mask: bool[B, T], False on padding and on image slots of absent segments.
   score_pos:  i32[B, N], where in the sequence each segment is read.
   targets:    f32[B, N, C], a distribution over score levels; zeros where there is no label.
-  weight:     f32[B, N], 0 on padding segments and padding rows; only `weight` says so.
+  weight:     f32[B, N], 1 on segments that exist, labelled or not; 0 on padding segments and rows.
+    Only `weight` says so.
   teachers:   one `TeacherTargets` for each cached teacher, in the order of the config.
   example:    i32[B], index of the example in its source (-1 on padding rows).
   text:       the text to be generated, if the run trains that.
@@ -113,6 +114,11 @@ class Batch:
   teachers: tuple[TeacherTargets, ...]
   example: Array
   text: TextTargets | None = None
+
+  @property
+  def label_weight(self) -> Array:
+    """f32[B, N]: `weight` of the segments that are labelled, 0 of all others."""
+    return self.weight * (self.targets.sum(axis=-1) > 0)
 
 
 @struct.dataclass

@@ -130,3 +130,12 @@ def test_a_mixture_of_one_is_the_global_order(n, seed, weight):
 def test_impossible_mixtures_are_refused(parts):
   with pytest.raises(ValueError):
     MixedOrder(parts, 0)
+
+
+def test_a_part_of_weight_0_has_numbers_and_no_rows():
+  rows = np.arange(300)
+  alone = MixedOrder([Part(10, 1)], 7).examples(rows)
+  beside = MixedOrder([Part(10, 1), Part(5, 0)], 7).examples(rows)
+  np.testing.assert_array_equal(beside, alone)
+  behind = MixedOrder([Part(5, 0), Part(10, 1)], 7).examples(rows)
+  np.testing.assert_array_equal(behind, alone + 5)

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import functools
 import pathlib
 import pickle
 
@@ -60,7 +61,8 @@ def test_hard_targets_are_the_rounded_mean(videos, tokenizer):
   targets = np.concatenate([source[i]["targets"] for i in range(3)])
   assert targets[:3].argmax(axis=1).tolist() == [1, 2, 3]
   assert targets.sum(axis=1).tolist() == [1, 1, 1, 0, 0, 0]
-  assert np.concatenate([source[i]["weight"] for i in range(3)]).tolist() == [1, 1, 1, 0, 0, 0]
+  # Five segments exist, whether a label covers them or not.
+  assert np.concatenate([source[i]["weight"] for i in range(3)]).tolist() == [1, 1, 1, 1, 1, 0]
 
 
 def test_without_targets_every_segment_weighs_and_labels_are_not_needed(videos, tokenizer):
@@ -69,8 +71,20 @@ def test_without_targets_every_segment_weighs_and_labels_are_not_needed(videos, 
   weights = np.array([source[i]["weight"] for i in range(len(source))])
   assert weights.sum() == sum(DURATIONS_S)
   assert not any(source[i]["targets"].any() for i in range(len(source)))
-  with pytest.raises(InputError, match=r"video 'v0' .*0\.mp4.* has no labels"):
-    WindowSource(unlabelled, CONFIG, tokenizer, targets="histogram")
+
+
+def test_videos_without_labels_are_refused_with_the_reason_unless_their_set_weighs_nothing(
+  videos, tokenizer
+):
+  some = [videos[0], *(dataclasses.replace(video, labels=None) for video in videos[1:])]
+  make = functools.partial(WindowSource, some, CONFIG, tokenizer, targets="histogram")
+  with pytest.raises(InputError, match=r"video 'v1' .*1\.mp4.* has no labels, and nobody teaches"):
+    make(unlabelled="nobody teaches", mixed=[(1, 1), (2, 3)])
+  make(unlabelled="nobody teaches", mixed=[(1, 1), (2, 0)])
+  source = make(mixed=[(1, 1), (2, 3)])
+  first, last = source[0], source[len(source) - 1]
+  assert first["targets"].any() and not last["targets"].any()
+  assert last["weight"].any()
 
 
 def test_words_nobody_knows_are_refused(videos, tokenizer):

@@ -84,14 +84,15 @@ class MixedOrder:
 
     a0 b0 a1 | b1 a2 a3 | a4 a5 b2 | ...    (a3: row 3 of the order of a)
 
-  Examples are numbered through all parts, one after the other. Memory is that of one block.
+  Examples are numbered through all parts, one after the other; those of a part with weight 0 have
+  numbers and no rows. Memory is that of one block.
   """
 
   def __init__(self, parts: Sequence[Part], seed: int):
-    """Raises ValueError without a part, a weight below 1, or 2**31 examples or more in all."""
-    if not parts or min(part.weight for part in parts) < 1:
-      raise ValueError(f"a mixture needs parts with weights of 1 or more, has {parts}")
-    is_mixed = len(parts) > 1
+    """Raises ValueError without a part with a weight above 0, or with 2**31 examples or more."""
+    if min((part.weight for part in parts), default=0) < 0 or not any(p.weight for p in parts):
+      raise ValueError(f"a mixture needs weights of 0 or more, and one above 0, has {parts}")
+    is_mixed = sum(part.weight > 0 for part in parts) > 1
     divisor = math.gcd(*(part.weight for part in parts))
     self._weights = [part.weight // divisor for part in parts]
     sizes = [part.num_examples for part in parts]

@@ -25,15 +25,16 @@ class DataSet:
 
   Attributes:
     manifest: path of a manifest, of a folder of prepared shards or of a built TFDS data set.
-    weight: its share of the training examples is its weight over the sum of all weights.
+    weight: its share of the training examples is its weight over the sum of all weights. A set of
+      weight 0 is not trained on, but cached for those that are taught.
   """
 
   manifest: str
   weight: int = 1
 
   def __post_init__(self):
-    if self.weight < 1:
-      raise InputError(f"data.sets: the weight of {self.manifest} must be 1 or more")
+    if self.weight < 0:
+      raise InputError(f"data.sets: the weight of {self.manifest} must be 0 or more")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +74,8 @@ class DataConfig:
       if getattr(self, field) < 0:
         raise InputError(f"data.{field}: must be 0 or more, is {getattr(self, field)}")
     weights = [each.weight for each in self.sets]
+    if not any(weights):
+      raise InputError("data.sets: all weights are 0, so there is nothing to train on")
     if sum(weights) // math.gcd(*weights) > _MOST_WEIGHT:
       raise InputError(f"data.sets: the weights {weights} need a sum of at most {_MOST_WEIGHT}")
     for name in self.without:

@@ -44,9 +44,8 @@ class WindowSource:
   bounded bytes keeps for all processes that the source is pickled to; their length is bounded by
   nothing.
 
-  `targets` says what `weight` means. With `histogram` or `hard` every video must have labels, and a
-  segment weighs 1 where it exists and labels cover it. With `none`, for scoring and for teacher
-  caches, labels are not looked at: targets are zeros and every segment that exists weighs 1.
+  Every segment that exists weighs 1. Its targets are zeros where no label covers it, and everywhere
+  with `targets` "none", for scoring and for teacher caches.
 
   Safe in threads, and picklable.
 
@@ -69,6 +68,7 @@ class WindowSource:
     without: frozenset[str] = frozenset(),
     augment: AugmentConfig = _UNCHANGED,
     mixed: Sequence[tuple[int, int]] = (),
+    unlabelled: str = "",
     cache_bytes: int = GIB,
   ):
     """Looks up how long the videos are, and decodes none.
@@ -83,11 +83,14 @@ class WindowSource:
       without: `reading.INPUTS` the model is not given, as if the files lacked them.
       augment: how frames are changed where `example` is given a draw.
       mixed: (number of videos, weight) of the sets they come from; by default they are one set.
+      unlabelled: why every video of a set with a weight must have labels; "" if it need not. With
+        `targets` "none" none need.
       cache_bytes: bound of the store of decoded frames and texts.
 
     Raises:
-      InputError: a file that cannot be read, a video without labels or without frames, shards
-        prepared for another prompt, a cache of other examples, caches of different texts.
+      InputError: a file that cannot be read, a video without frames or without labels that needs
+        them, shards prepared for another prompt, a cache of other examples, caches of different
+        texts.
     """
     _require_known("targets", [targets], TARGETS)
     _require_known("without", without, reading.INPUTS)
@@ -97,8 +100,9 @@ class WindowSource:
     self._view = reading.View(prompt_config, augment.time_shifts, frozenset(without))
     self._tokenizer = tokenizer
     _require_frames(videos, self._view)
-    if targets != "none":
-      _require_labels(videos, targets)
+    self._mixed = tuple(mixed) or ((len(videos), 1),)
+    if targets != "none" and unlabelled:
+      _require_labels(videos, self._mixed, unlabelled)
     self.videos = _with_lengths(videos, prompt_config)
     self._prepared = _load_prepared(self.videos, self._view)
     self._store = DecodedStore(cache_bytes)
@@ -106,7 +110,6 @@ class WindowSource:
     num_segments = np.array([len(self.spans(index)) for index in range(len(self.videos))])
     num_windows = -(-num_segments // prompt_config.window)
     self._first_example = np.cumsum([0, *num_windows])
-    self._mixed = tuple(mixed) or ((len(self.videos), 1),)
     self.examples_digest = self._digest_examples()
     self._teachers = tuple(teachers)
     for teacher in self._teachers:
@@ -242,21 +245,19 @@ class WindowSource:
       return ()
     make = _harden if kind == "hard" else np.asarray
     num_levels = len(self._config.score_tokens)
+    nothing = np.zeros((0, num_levels), np.float32)
     return tuple(
-      make(level_histogram(item.labels, self.spans(index), num_levels))
+      make(level_histogram(item.labels, self.spans(index), num_levels)) if item.labels else nothing
       for index, item in enumerate(self.videos)
     )
 
   def _targets_of(self, index: int, first: int) -> tuple[np.ndarray, np.ndarray]:
     """f32[N, C] and f32[N] of the window that starts at segment `first`."""
     window, num_classes = self._config.window, len(self._config.score_tokens)
+    targets_NC = np.zeros((0, num_classes), np.float32)
     if self._targets:
       targets_NC = self._targets[index][first : first + window]
-      weight_N = targets_NC.any(axis=1).astype(np.float32)
-    else:
-      num_segments = min(window, len(self.spans(index)) - first)
-      targets_NC = np.zeros((num_segments, num_classes), np.float32)
-      weight_N = np.ones(num_segments, np.float32)
+    weight_N = np.ones(min(window, len(self.spans(index)) - first), np.float32)
     return _pad_to(targets_NC, window), _pad_to(weight_N, window)
 
   def _expected_of_teachers(self) -> dict[str, str | int]:
@@ -323,12 +324,13 @@ def _require_frames(videos: Sequence[Video], view: reading.View) -> None:
       )
 
 
-def _require_labels(videos: Sequence[Video], targets: str) -> None:
-  for item in videos:
-    if item.labels is None:
+def _require_labels(videos: Sequence[Video], mixed: Sequence[tuple[int, int]], reason: str) -> None:
+  weights = itertools.chain(*([weight] * count for count, weight in mixed))
+  for item, weight in zip(videos, weights, strict=True):
+    if weight and item.labels is None:
       raise InputError(
-        f"video {item.id!r} ({item.media}) has no labels, and {targets!r} targets are made of them;"
-        " add labels to its line in the manifest or move it to another split"
+        f"video {item.id!r} ({item.media}) has no labels, and {reason}; add labels to its line in "
+        "the manifest, move it to another split, or give its set the weight 0 in data.sets"
       )
 
 

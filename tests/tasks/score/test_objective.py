@@ -14,6 +14,7 @@ from vsumjax.tasks.score.objective import (
   SelfDistillationConfig,
   TeacherConfig,
   compute_loss,
+  segments_per_label,
 )
 from vsumjax.types import InputError, StudentOutput
 
@@ -74,6 +75,80 @@ def test_prototypes_learn_by_the_cross_entropy_of_their_cosines(output, batch):
   expected = 0.7 * (1.0 * terms[0] + 0.5 * terms[1] + 2.0 * terms[2]) / 3.5
   np.testing.assert_allclose(total - without, expected, rtol=1e-4)
   np.testing.assert_allclose(metrics["prototype"][0], terms[2], rtol=1e-5)
+
+
+@pytest.fixture
+def half_labelled(batch):
+  """Three of the five segments have labels."""
+  is_labelled = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
+  return batch.replace(targets=batch.targets * is_labelled[..., None])
+
+
+def test_labels_teach_the_labelled_and_teachers_all_that_exist(output, half_labelled):
+  (total, weight), metrics = _loss(CONFIG, output, half_labelled)
+  cached = [np.asarray(t.score_logits) for t in half_labelled.teachers]
+  targets, exists = np.asarray(half_labelled.targets), np.asarray(half_labelled.weight)
+  labelled, expected = exists * (targets.sum(axis=-1) > 0), 0.0
+  assert (labelled.sum(), exists.sum()) == (3, 5)
+  for exit_weight, logits in zip((1.0, 0.5, 2.0), np.asarray(output.logits), strict=True):
+    ce = reference.cross_entropy(logits, targets, labelled)[0]
+    kl_mentor = _kl(MENTOR, logits, cached[0], exists)
+    kl_teacher = _kl(TEACHER, logits, cached[1], exists)
+    expected += exit_weight * (0.8 * ce / 3 + (0.5 * kl_mentor + 0.3 * kl_teacher) / 5)
+  np.testing.assert_allclose(total / weight, expected / 3.5, rtol=1e-5)
+  assert (metrics["ce"][1], metrics["kl_mentor"][1]) == (3, 5)
+
+
+def test_unlabelled_rows_leave_alone_what_a_labelled_one_weighs(output, batch):
+  """Of the gradient of CE and ranking; for an unlabelled row it is exactly 0."""
+  config = ObjectiveConfig(1.0, (1.0, 0.5, 2.0), (), ranking_weight=0.5)
+  batch = batch.replace(teachers=())
+
+  def gradient(rows, targets):
+    part = batch.replace(targets=targets[:rows], weight=batch.weight[:rows])
+
+    def mean(logits):
+      (total, weight), _ = compute_loss(config, output.replace(logits=logits), part, 0.5)
+      return total / weight
+
+    return np.asarray(jax.grad(mean)(output.logits[:, :rows]))
+
+  mixed = gradient(3, batch.targets.at[2].set(0.0))
+  np.testing.assert_allclose(mixed[:, :2], gradient(2, batch.targets), rtol=1e-5, atol=1e-8)
+  assert np.abs(mixed[:, :2]).max() > 0.01
+  np.testing.assert_array_equal(mixed[:, 2], 0.0)
+
+
+def test_microbatches_add_up_whatever_labels_each_has(output, half_labelled):
+  config = dataclasses.replace(CONFIG, ce_weight=0.8)
+  (total, weight), _ = _loss(config, output, half_labelled)
+  per_label = segments_per_label(half_labelled)
+  sums = np.zeros(2)
+  for row in range(3):
+    part = jax.tree.map(lambda x, row=row: x[row : row + 1], half_labelled)
+    own = StudentOutput(output.logits[:, row : row + 1], output.confidence[:, row : row + 1])
+    sums += compute_loss(config, own, part, 0.5, per_label)[0]
+  np.testing.assert_allclose(sums, [total, weight], rtol=1e-5)
+
+
+def test_a_batch_without_labels_is_taught_by_its_teachers_alone(output, batch):
+  unlabelled = batch.replace(targets=jnp.zeros_like(batch.targets))
+  (total, weight), metrics = _loss(CONFIG, output, unlabelled)
+  (taught, _), _ = _loss(dataclasses.replace(CONFIG, ce_weight=0.0), output, unlabelled)
+  np.testing.assert_allclose(total, taught, rtol=1e-6)
+  assert weight == 5 and tuple(metrics["ce"]) == (0, 0)
+
+
+def test_prototypes_of_the_unlabelled_follow_the_mean_of_the_teachers(output, half_labelled):
+  cosine = jnp.tanh(output.logits)
+  config = dataclasses.replace(CONFIG, prototype_weight=0.7)
+  _, metrics = _loss(config, output.replace(prototype_cosine=cosine), half_labelled)
+  said = [np.asarray(jax.nn.softmax(t.score_logits)) for t in half_labelled.teachers]
+  targets, weight = np.array(half_labelled.targets), np.asarray(half_labelled.weight)
+  is_unlabelled = targets.sum(axis=-1) == 0
+  targets[is_unlabelled] = ((said[0] + said[1]) / 2)[is_unlabelled]
+  expected = reference.cross_entropy(10 * np.asarray(cosine)[-1], targets, weight)[0]
+  np.testing.assert_allclose(metrics["prototype"][0], expected, rtol=1e-5)
 
 
 def test_order_is_learnt_at_every_exit(output, batch):

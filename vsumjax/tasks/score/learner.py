@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from vsumjax.contract import Learner, Metrics, Progress
 from vsumjax.models.student import VideoSummaryStudent, init_params
-from vsumjax.tasks.score.objective import ObjectiveConfig, compute_loss
+from vsumjax.tasks.score.objective import ObjectiveConfig, compute_loss, segments_per_label
 from vsumjax.tasks.score.text_objective import TextObjective, add_text
 from vsumjax.types import Batch, Pair, TeacherTargets
 
@@ -42,23 +42,33 @@ class ScoreLearner(Learner):
     """
     return init_params(self.model, batch, key)
 
-  def whole(self, batch: Batch) -> jax.Array | float:
-    """What brings a sum over tokens to the weight of segments: sum / segments is then its mean."""
+  def whole(self, batch: Batch) -> tuple[jax.Array, jax.Array | float]:
+    """What brings sums over labelled segments and over tokens to the weight of all segments.
+
+    sum · factor / segments is then the mean of either.
+    """
+    per_label = segments_per_label(batch)
     if self.text is None:
-      return 0.0
+      return per_label, 0.0
     segments = jnp.maximum(batch.weight.sum(), _LEAST_WEIGHT)
-    return segments / jnp.maximum(batch.text.weight.sum(), 1.0)
+    return per_label, segments / jnp.maximum(batch.text.weight.sum(), 1.0)
 
   def loss(
-    self, params: Any, batch: Batch, progress: Progress, rng: jax.Array, whole: jax.Array | float
+    self,
+    params: Any,
+    batch: Batch,
+    progress: Progress,
+    rng: jax.Array,
+    whole: tuple[jax.Array, jax.Array | float],
   ) -> tuple[Pair, Metrics]:
     """See `objective.compute_loss` and `text_objective.add_text`; nothing is drawn from `rng`."""
     del rng
     output = self.model.apply({"params": params}, batch)
-    scores = compute_loss(self.objective, output, batch, progress)
+    per_label, per_token = whole
+    scores = compute_loss(self.objective, output, batch, progress, per_label)
     if self.text is None:
       return scores
-    return add_text(self.text, scores, output, params, batch, progress, whole)
+    return add_text(self.text, scores, output, params, batch, progress, per_token)
 
   def evaluate(self, params: Any, batch: Batch) -> Metrics:
     """Cross entropy on a batch, as (sum, weight): `loss` of all exits, `ce` of the last."""

@@ -8,6 +8,11 @@
 `ranking_weight` adds a loss of order, as Kendall's τ measures it, of the labels at every exit.
 With `self_distillation` the last exit teaches the earlier ones as well (1905.08094). Prototypes of
 the exits (`ExitsConfig`) learn by the cross entropy of their cosines, beside all that.
+
+What is labelled is taught by its labels, all that exists by teachers: CE and ranking are means over
+labelled segments, KL and self-distillation over all, and so are prototypes, which follow the
+teachers where there is no label. A labelled segment thus has the same part in CE whatever else is
+in its batch.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ import math
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 
 from vsumjax.ops import losses, schedules
 from vsumjax.ops.schedules import Schedule
@@ -127,11 +133,15 @@ class ObjectiveConfig:
     return not schedules.is_off(self.self_distillation.weight)
 
   @property
+  def is_taught(self) -> bool:
+    """Whether a teacher says something of segments, so that these need no labels."""
+    return any(not schedules.is_off(teacher.weight) for teacher in self.teachers)
+
+  @property
   def _has_other_terms(self) -> bool:
-    taught = any(not schedules.is_off(teacher.weight) for teacher in self.teachers)
     ranked = not schedules.is_off(self.ranking_weight)
     others = self.has_self_distillation or self.trains_text or self.prototype_weight > 0
-    return taught or ranked or others
+    return self.is_taught or ranked or others
 
   @property
   def trains_text(self) -> bool:
@@ -142,15 +152,23 @@ class ObjectiveConfig:
 
 @dataclasses.dataclass(frozen=True)
 class _Term:
-  """One term of the loss: `loss_at(exit)` is its (sum, weight) there."""
+  """One term of the loss: `loss_at(exit)` is its (sum, weight) there.
+
+  of_labels: it is of labelled segments alone, not of all.
+  """
 
   weight: Schedule
   exit_weights: tuple[Schedule, ...]
   loss_at: Callable[[int], Pair]
+  of_labels: bool = False
 
 
 def compute_loss(
-  config: ObjectiveConfig, output: StudentOutput, batch: Batch, progress: jax.Array | float
+  config: ObjectiveConfig,
+  output: StudentOutput,
+  batch: Batch,
+  progress: jax.Array | float,
+  per_label: jax.Array | float | None = None,
 ) -> tuple[Pair, dict[str, Pair]]:
   """Returns the loss as (sum, weight) and each of its terms at its last exit, likewise.
 
@@ -162,53 +180,76 @@ def compute_loss(
     output: of the student.
     batch: its teachers in the order of the config.
     progress: share of the run that is done, for schedules.
+    per_label: segments for each labelled one, of the whole batch that `batch` is a part of; by
+      default of `batch`. The weight of the loss is that of all segments.
   """
+  per_label = segments_per_label(batch) if per_label is None else per_label
   total, metrics = 0.0, {}
   for name, term in _terms(config, output, batch).items():
     pairs = [term.loss_at(index) for index in range(len(term.exit_weights))]
     at_exits = [schedules.value_at(weight, progress) for weight in term.exit_weights]
     mean = sum(w * pair[0] for w, pair in zip(at_exits, pairs, strict=True)) / sum(at_exits)
-    total += schedules.value_at(term.weight, progress) * mean
+    scale = per_label if term.of_labels else 1.0
+    total += schedules.value_at(term.weight, progress) * scale * mean
     metrics[name] = pairs[-1]
-  loss = (total, metrics["ce"][1])
+  loss = (total, batch.weight.sum())
   return loss, {"loss": loss, **metrics}
+
+
+def segments_per_label(batch: Batch) -> jax.Array:
+  """Segments of a batch for each labelled one; 0 in a batch without labels."""
+  labels = batch.label_weight.sum()
+  return jnp.where(labels > 0, batch.weight.sum() / jnp.maximum(labels, 1e-6), 0.0)
 
 
 def _terms(config: ObjectiveConfig, output: StudentOutput, batch: Batch) -> dict[str, _Term]:
   if len(output.logits) != len(config.exit_weights):
     raise ValueError(f"{len(output.logits)} exits, {len(config.exit_weights)} weights of exits")
-  weight_BN = batch.weight
+  label_weight_BN = batch.label_weight
 
-  def cross_entropy(logits_EBNC: jax.Array, index: int) -> Pair:
-    return losses.cross_entropy_loss(logits_EBNC[index], batch.targets, weight_BN)
+  def cross_entropy(index: int) -> Pair:
+    return losses.cross_entropy_loss(output.logits[index], batch.targets, label_weight_BN)
 
   def ranking(index: int) -> Pair:
-    return losses.ranking_loss(output.logits[index], batch.targets, weight_BN)
+    return losses.ranking_loss(output.logits[index], batch.targets, label_weight_BN)
+
+  def prototype(targets_BNC: jax.Array, index: int) -> Pair:
+    cosine_BNC = PROTOTYPE_SCALE * output.prototype_cosine[index]
+    return losses.cross_entropy_loss(cosine_BNC, targets_BNC, batch.weight)
 
   def kl(to: TeacherConfig | SelfDistillationConfig, teacher_BNC: jax.Array, index: int) -> Pair:
     return losses.kl_loss(
       output.logits[index],
       teacher_BNC,
-      weight_BN,
+      batch.weight,
       temperature=to.temperature,
       direction=to.direction,
     )
 
   exits, partial = config.exit_weights, functools.partial
-  terms = {"ce": _Term(config.ce_weight, exits, partial(cross_entropy, output.logits))}
+  terms = {"ce": _Term(config.ce_weight, exits, cross_entropy, of_labels=True)}
   for teacher, said in zip(config.teachers, batch.teachers, strict=True):
     terms[f"kl_{teacher.name}"] = _Term(
       teacher.weight, teacher.exit_weights or exits, partial(kl, teacher, said.score_logits)
     )
   if not schedules.is_off(config.ranking_weight):
-    terms["ranking"] = _Term(config.ranking_weight, exits, ranking)
+    terms["ranking"] = _Term(config.ranking_weight, exits, ranking, of_labels=True)
   if config.prototype_weight:
-    cosine_EBNC = PROTOTYPE_SCALE * output.prototype_cosine
-    terms["prototype"] = _Term(config.prototype_weight, exits, partial(cross_entropy, cosine_EBNC))
+    terms["prototype"] = _Term(
+      config.prototype_weight, exits, partial(prototype, _prototype_targets(output, batch))
+    )
   if config.has_self_distillation:
     own = config.self_distillation
     terms[f"kl_{_SELF}"] = _Term(own.weight, exits[:-1], partial(kl, own, output.logits[-1]))
   return terms
+
+
+def _prototype_targets(output: StudentOutput, batch: Batch) -> jax.Array:
+  """f32[B, N, C]: labels, and where there are none the mean of the teachers, or the last exit."""
+  said = [teacher.score_logits for teacher in batch.teachers] or [output.logits[-1]]
+  taught = jnp.mean(jnp.stack([jax.nn.softmax(logits) for logits in said]), axis=0)
+  is_labelled_BN1 = batch.label_weight[..., None] > 0
+  return jnp.where(is_labelled_BN1, batch.targets, jax.lax.stop_gradient(taught))
 
 
 def _check_divergence(key: str, direction: str, temperature: float) -> None:

@@ -198,10 +198,14 @@ class ScoreTask(Task):
       with_text=self.config.objective.trains_text,
       augment=data.augment,
       mixed=self.data.mixed(data.train_split),
+      unlabelled="" if self.config.objective.is_taught else "no teacher teaches this stage",
     )
 
   def validation_source(self) -> WindowSource:
-    return self.source(self.config.data.validation_split, targets=self.config.data.targets)
+    data = self.config.data
+    return self.source(
+      data.validation_split, targets=data.targets, unlabelled="validation compares with labels"
+    )
 
   def require_trainable(self) -> None:
     """Raises InputError for quantised weights without LoRA and for splits that share videos."""
@@ -244,11 +248,15 @@ class ScoreTask(Task):
 
   def require_same_examples(self, teacher: ScoreTask, where: str) -> None:
     here, there = self.config.data, teacher.config.data
-    for field in ("sets", "train_split", "without"):
-      if getattr(here, field) != getattr(there, field):
+    for field, of in (
+      ("sets", lambda data: tuple(each.manifest for each in data.sets)),
+      ("train_split", lambda data: data.train_split),
+      ("without", lambda data: data.without),
+    ):
+      if of(here) != of(there):
         raise InputError(
-          f"lacks examples of this stage: config.data.{field} is {getattr(here, field)!r} here and "
-          f"{getattr(there, field)!r} in {where}"
+          f"lacks examples of this stage: config.data.{field} is {of(here)!r} here and "
+          f"{of(there)!r} in {where}"
         )
 
   def require_cached(self, teacher: TeacherRef) -> None:
