@@ -13,6 +13,8 @@ Options of every stage, as `configs/deevisum/student_3b.py:root=runs/x,seed=1`:
 
   root         folder of the chain: <root>/<stage>, <root>/<stage>_cache
   manifest     the videos, with splits train, validation, test; `launch/build_dataset.py` makes one
+  unlabelled   more videos of a split train, without labels; half of the examples of the stages that
+               have a teacher
   checkpoints  folder with the published paligemma2-*-pt-224 and their tokenizer.model
   steps        of each stage; default: three epochs of 40 TVSum videos at one frame a second
   seed         of parameters and order
@@ -25,6 +27,7 @@ from configs import chains
 DEFAULTS = {
   "root": "runs/deevisum",
   "manifest": "data/tvsum/manifest.jsonl",
+  "unlabelled": "",
   "checkpoints": "checkpoints",
   "steps": "1763",  # code: 3 epochs; 3 * 9,400 s / 16
   "seed": "0",
@@ -33,6 +36,14 @@ DEFAULTS = {
 
 def parse(arg: str) -> dict[str, str]:
   return chains.parse(arg, DEFAULTS)
+
+
+def _sets(options: dict[str, str], is_taught: bool) -> tuple[dict, ...]:
+  """A stage without a teacher trains on labels alone, but its cache covers what it will teach."""
+  labelled = {"manifest": options["manifest"], "weight": 1}
+  if not options["unlabelled"]:
+    return (labelled,)
+  return labelled, {"manifest": options["unlabelled"], "weight": int(is_taught)}
 
 
 def stage(size: str, exits: tuple[int, ...], taught_by: tuple[str, ...], arg: str) -> ConfigDict:
@@ -62,7 +73,7 @@ def stage(size: str, exits: tuple[int, ...], taught_by: tuple[str, ...], arg: st
         "score_tokens": ("1", "2", "3", "4", "5"),
       },
       "data": {
-        "sets": ({"manifest": options["manifest"]},),
+        "sets": _sets(options, is_taught=bool(taught_by)),
         "targets": "histogram",
         "num_workers": 4,
       },

@@ -7,6 +7,7 @@ import pytest
 from vsumjax.data import tokenizer
 from vsumjax.data.teacher_cache.reader import verify
 from vsumjax.experiment.config import load_chain, load_config
+from vsumjax.experiment.experiment import build_experiment
 from vsumjax.jobs import chain
 from vsumjax.types import InputError
 
@@ -66,6 +67,69 @@ def test_a_chain_runs_once_and_goes_on_where_it_was_stopped(make_chain, tmp_path
   assert "train " not in err  # the mentor stood at its last step
   assert (tmp_path / "mentor" / "FINISHED.json").read_text() == digest
   verify(tmp_path / "teacher_cache")
+
+
+@pytest.fixture
+def unlabelled(corpus, tmp_path):
+  """The corpus's videos for training under other names, without labels."""
+  lines = [json.loads(line) for line in (corpus / "manifest.jsonl").read_text().splitlines()]
+  kept = [line for line in lines if line["split"] == "train"]
+  for line in kept:
+    del line["labels"]
+    line["id"] += "_unlabelled"
+    for field in ("media", "transcript"):
+      line[field] = str(corpus / line[field])
+  path = tmp_path / "unlabelled.jsonl"
+  path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+  return path
+
+
+def _sets(corpus, unlabelled, weight):
+  return (
+    {"manifest": str(corpus / "manifest.jsonl")},
+    {"manifest": str(unlabelled), "weight": weight},
+  )
+
+
+def test_a_chain_teaches_with_videos_without_labels(
+  make_chain, corpus, unlabelled, tmp_path, run_cli
+):
+  path = make_chain(
+    order=("teacher", "mentor"),
+    teacher={"data.sets": _sets(corpus, unlabelled, 0)},
+    mentor={"data.sets": _sets(corpus, unlabelled, 1)},
+  )
+  status, _, err = run_cli("chain", "--config", path)
+  assert status == 0, err
+  cache = json.loads((tmp_path / "teacher_cache" / "MANIFEST.json").read_text())
+  task = build_experiment(load_config(str(tmp_path / "mentor.py"))).task
+  source = task.training_source()
+  assert cache["identity"]["num_examples"] == len(source)
+  labels = [video.labels is not None for video in source.videos]
+  assert labels == sorted(labels, reverse=True) and sum(labels) * 2 == len(labels)
+  part, other = source.parts
+  assert (part.num_examples, part.weight) == (other.num_examples, other.weight)
+
+
+def test_a_cache_of_the_labelled_alone_is_refused_before_the_first_step(
+  make_chain, corpus, unlabelled, tmp_path, run_cli
+):
+  path = make_chain(order=("teacher", "mentor"), mentor={"data.sets": _sets(corpus, unlabelled, 1)})
+  status, _, err = run_cli("chain", "--config", path)
+  assert status != 0
+  assert "objective.teachers[0].cache: lacks examples of this stage: config.data.sets" in err
+  assert not (tmp_path / "teacher").exists()
+
+
+def test_a_stage_without_a_teacher_needs_labels(
+  corpus, unlabelled, config_values, write_config, tmp_path, run_cli
+):
+  values = config_values(**SMALL | {"data.sets": _sets(corpus, unlabelled, 1)})
+  path = write_config(tmp_path / "alone.py", values)
+  status, _, err = run_cli("train", "--config", path, "--workdir", tmp_path / "alone")
+  assert status != 0
+  assert "has no labels, and no teacher teaches this stage" in err and "data.sets" in err
+  assert len(err.strip().splitlines()) == 1
 
 
 def test_overrides_are_for_every_stage(make_chain, tmp_path, run_cli, monkeypatch):
