@@ -140,11 +140,19 @@ MUTATIONS = (
     "tests/test_sharding.py::test_constrain_is_in_the_jaxpr_and_acts",
   ),
   Mutation(
-    "a ring sums the parts of other devices",
+    "an exchange sums in bfloat16",
     "vsumjax/ops/collectives.py",
-    "((me - way * step) % n)",
-    "((me + way * step) % n)",
-    "tests/ops/test_collectives.py::test_a_ring_sums_what_psum_scatter_does",
+    "received.astype(jnp.float32).sum(axis=0)",
+    "received.sum(axis=0).astype(jnp.float32)",
+    "tests/ops/test_collectives.py::test_an_exchange_sums_bfloat16_in_float32",
+  ),
+  Mutation(
+    "unlabelled segments take from what a label weighs",
+    "vsumjax/tasks/score/objective.py",
+    "scale = per_label if term.of_labels else 1.0",
+    "scale = 1.0",
+    "tests/tasks/score/test_objective.py"
+    "::test_unlabelled_rows_leave_alone_what_a_labelled_one_weighs",
   ),
   Mutation(
     "the predicted time counts a loop once",

@@ -117,8 +117,11 @@ class Batch:
 
   @property
   def label_weight(self) -> Array:
-    """f32[B, N]: `weight` of the segments that are labelled, 0 of all others."""
-    return self.weight * (self.targets.sum(axis=-1) > 0)
+    """f32[B, N]: `weight` of the segments that are labelled, 0 of all others.
+
+    A target that is NaN is a label, so that it shows in the loss.
+    """
+    return self.weight * (self.targets != 0).any(axis=-1)
 
 
 @struct.dataclass
