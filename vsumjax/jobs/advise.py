@@ -22,7 +22,7 @@ from vsumjax.types import InputError
 # Of the TPU's compiler, each tried by itself; docs/tpu.md tells what they did for the 3B student.
 OPTIONS = (
   ("xla_jf_spmd_threshold_for_windowed_einsum_mib=1000000",),
-  ("xla_tpu_enable_async_collective_fusion_fuse_all_reduce=true",),
+  ("xla_tpu_scoped_vmem_limit_kib=24576",),
 )
 
 
