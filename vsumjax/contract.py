@@ -21,7 +21,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import jax
 import numpy as np
 
-from vsumjax.types import Pair
+from vsumjax.types import InputError, Pair
 
 FIRST_TASK = "score"  # of configs and checkpoints that name none
 Metrics = dict[str, Pair]
@@ -156,6 +156,14 @@ class Task(Protocol):
 
   def source(self, split: str) -> Source:
     """The examples of a split without their labels, for teachers and use."""
+
+  def over(self, manifests: Sequence[str]) -> Task:
+    """The same over other data sets, in this order.
+
+    Raises:
+      InputError: the task reads none.
+    """
+    raise InputError(f"{', '.join(manifests)}: this task reads no manifests")
 
   def training_source(self) -> Source:
     """The examples that are trained on, with all that `loss` needs."""

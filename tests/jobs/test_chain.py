@@ -111,6 +111,25 @@ def test_a_chain_teaches_with_videos_without_labels(
   assert (part.num_examples, part.weight) == (other.num_examples, other.weight)
 
 
+def test_a_finished_teacher_caches_sets_that_it_never_saw(
+  trained, corpus, unlabelled, config_values, write_config, tmp_path, run_cli
+):
+  cache, manifests = tmp_path / "cache", (corpus / "manifest.jsonl", unlabelled)
+  asked = ("--checkpoint", trained, "--out", cache, "--manifest", *manifests)
+  for more in ((), ("--verify",)):
+    status, _, err = run_cli("cache-teacher", *asked, *more)
+    assert status == 0, err
+  status, _, err = run_cli("cache-teacher", "--checkpoint", trained, "--out", cache, "--verify")
+  assert status != 0 and "examples_digest" in err
+  teacher = _teacher(tmp_path, "any", workdir=str(trained), cache=str(cache))
+  values = config_values(
+    **SMALL | {"data.sets": _sets(corpus, unlabelled, 3), "objective.teachers": (teacher,)}
+  )
+  path = write_config(tmp_path / "student.py", values)
+  status, _, err = run_cli("train", "--config", path, "--workdir", tmp_path / "student")
+  assert status == 0, err
+
+
 def test_a_cache_of_the_labelled_alone_is_refused_before_the_first_step(
   make_chain, corpus, unlabelled, tmp_path, run_cli
 ):

@@ -38,7 +38,13 @@ from vsumjax.types import Batch, InputError
 
 STAGES = ("student", "mentor", "teacher")  # smallest first
 _TEACHERS = STAGES[1:]
-ROWS = ("without teachers", "cached", "online, teachers frozen", "online, all three trained")
+ROWS = (
+  "without teachers",
+  "cached",
+  "cached, half unlabelled",
+  "online, teachers frozen",
+  "online, all three trained",
+)
 _RATIOS = (1, 3, 9)
 _NUM_STEPS = 1_000_000  # of the schedule: the learning rate stays what it is
 _CACHED_EXAMPLES = 4096
@@ -58,7 +64,7 @@ def benchmark_distill_step(
   the host waits for a step when the next one is under way. "cached" reads its records at random
   from two real caches; "online, all three trained" is the step of DEEVISum's published code, where
   teacher and mentor learn in the same step as the student; with frozen teachers only their forward
-  passes are paid for.
+  passes are paid for. In "cached, half unlabelled" every second row has no labels.
 
   Args:
     config: config file whose `get_config` knows the stages "student", "mentor" and "teacher".
@@ -127,6 +133,8 @@ def _build_rows(
   ]
   tx = optimizer.build_optimizer(config.optimizer, _NUM_STEPS)
   host_batch = _random_batch(config)
+  half_batch = host_batch.replace(targets=host_batch.targets.copy())
+  half_batch.targets[::2] = 0.0
   put = functools.partial(sharding.to_global, mesh=mesh, rules=config.rules)
   replicated = NamedSharding(mesh, PartitionSpec())  # as a step leaves it
   caches = [_make_cache(folder / name, config) for name in _TEACHERS]
@@ -164,14 +172,15 @@ def _build_rows(
     done = [make(of, batch.replace(teachers=teachers)) for make, of, teachers in parts]
     return tuple(of for of, _ in done), [metrics for _, metrics in done]
 
-  def row(make_step: Step, carry: Any, *read: CacheReader) -> _Row:
-    return _Row(make_step, carry, _batches(host_batch, read, config), put)
+  def row(make_step: Step, carry: Any, *read: CacheReader, batch: Batch = host_batch) -> _Row:
+    return _Row(make_step, carry, _batches(batch, read, config), put)
 
   rows = {
     ROWS[0]: row(plain, start(student)),
     ROWS[1]: row(taught, start(student), *caches),
-    ROWS[2]: row(lambda of, batch: online(of, batch, online_params), start(student)),
-    ROWS[3]: row(all_three, tuple(map(start, nets))),
+    ROWS[2]: row(taught, start(student), *caches, batch=half_batch),
+    ROWS[3]: row(lambda of, batch: online(of, batch, online_params), start(student)),
+    ROWS[4]: row(all_three, tuple(map(start, nets))),
   }
   return rows, [num_params(jax.eval_shape(lambda net=net: start(net)).params) for net in nets]
 

@@ -31,6 +31,7 @@ def cache_teacher(
   out: Path,
   *,
   split: str = "",
+  manifests: Sequence[str] = (),
   batch_size: int = 64,
   shard_size: int = 0,
   text: TextConfig | None = None,
@@ -45,7 +46,8 @@ def cache_teacher(
   Args:
     checkpoint: workdir of the teacher.
     out: folder of the cache, which every process sees.
-    split: of the teacher's data.
+    split: of the data.
+    manifests: data sets in place of the teacher's: those of the stage that it is to teach.
     batch_size: of all devices together.
     shard_size: examples of a file, 0 for `default_shard_size`.
     text: what is cached of texts beside the scores, if anything.
@@ -58,7 +60,7 @@ def cache_teacher(
   """
   on_first(lambda: load_finished(checkpoint))  # which the first process may be about to write
   trained = load_trained(checkpoint, mesh=mesh)
-  source = trained.experiment.task.source(split or trained.experiment.config.task.train_split)
+  source = source_of(trained, split, manifests)
   teacher = ask(trained, source, batch_size)
   if text is not None:
     teacher = TextTeacher(as_student(trained), teacher.identity, text, batch_size)
@@ -68,6 +70,12 @@ def cache_teacher(
   _write_pending(teacher, trained.experiment.config.task, source, on_all(open_writer), shard_size)
   on_first(lambda: seal(out, teacher.identity, shard_size))
   return out
+
+
+def source_of(trained: Trained, split: str, manifests: Sequence[str]) -> Source:
+  """The examples of a split (by default that of training) of other data sets or the model's own."""
+  task = trained.experiment.task
+  return (task.over(manifests) if manifests else task).source(split or task.config.train_split)
 
 
 def ask(trained: Trained, source: Source, batch_size: int) -> Teacher:

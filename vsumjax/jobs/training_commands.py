@@ -78,6 +78,9 @@ def add_cache_teacher(commands) -> argparse.ArgumentParser:
   parser.add_argument("--checkpoint", required=True, type=Path, help="workdir of the teacher")
   parser.add_argument("--out", required=True, type=Path, help="cache folder")
   parser.add_argument("--split", default="", help="default: the teacher's training split")
+  parser.add_argument(
+    "--manifest", nargs="+", default=(), metavar="M", help="default: the teacher's data sets"
+  )
   parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="on all devices (64)")
   parser.add_argument(
     "--shard-size", type=int, default=0, metavar="N", help="examples per file (1,024 to 8,192)"
@@ -103,13 +106,14 @@ def _cache_teacher(args: argparse.Namespace) -> None:
     if getattr(args, flag) < least:
       raise InputError(f"--{flag.replace('_', '-')}: must be {least} or more")
   mesh = _parse_mesh(args.mesh) if args.mesh is not None else None
+  of_both = {"split": args.split, "manifests": args.manifest, "batch_size": args.batch_size}
   if args.verify:
     for flag in ("shard_size", "text", "entries", "temperature", "max_new_tokens", "texts_of"):
       if getattr(args, flag):
         raise InputError(f"--{flag.replace('_', '-')}: is for writing, and --verify writes nothing")
     from vsumjax.jobs.verify_cache import verify_cache
 
-    verify_cache(args.checkpoint, args.out, split=args.split, batch_size=args.batch_size, mesh=mesh)
+    verify_cache(args.checkpoint, args.out, mesh=mesh, **of_both)
     return
   from vsumjax.jobs.cache_teacher import cache_teacher
   from vsumjax.jobs.cached_text import text_config
@@ -117,8 +121,7 @@ def _cache_teacher(args: argparse.Namespace) -> None:
   cache_teacher(
     args.checkpoint,
     args.out,
-    split=args.split,
-    batch_size=args.batch_size,
+    **of_both,
     shard_size=args.shard_size,
     mesh=mesh,
     text=text_config(

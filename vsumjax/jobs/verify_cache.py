@@ -24,7 +24,7 @@ from vsumjax.data.teacher_cache.score_records import ScoreIdentity
 from vsumjax.experiment.workdir import Trained, as_student, load_trained
 from vsumjax.host.together import on_all, progress_on_first
 from vsumjax.inference.teach import Teacher
-from vsumjax.jobs.cache_teacher import ask
+from vsumjax.jobs.cache_teacher import ask, source_of
 from vsumjax.jobs.cached_text import TextConfig, TextTeacher
 from vsumjax.sharding import MeshConfig
 from vsumjax.training.state import params_digest
@@ -58,6 +58,7 @@ def verify_cache(
   out: Path,
   *,
   split: str = "",
+  manifests: Sequence[str] = (),
   batch_size: int = 64,
   mesh: MeshConfig | None = None,
 ) -> Checked:
@@ -73,6 +74,7 @@ def verify_cache(
     checkpoint: workdir of the teacher.
     out: the cache.
     split: that was cached, by default the teacher's training split.
+    manifests: data sets that were cached in place of the teacher's.
     batch_size: of all devices together.
     mesh: of all devices; by default the one on which the teacher was trained.
 
@@ -89,7 +91,7 @@ def verify_cache(
       f"{checkpoint}: the parameters of its checkpoint have digest {found}, and FINISHED.json says "
       f"{trained.params_digest}; the checkpoint was changed, train again in another folder"
     )
-  source = trained.experiment.task.source(split or trained.experiment.config.task.train_split)
+  source = source_of(trained, split, manifests)
   reader = CacheReader(out, {}, schema)
   teacher = ask(trained, source, min(batch_size, len(_sample(reader.shards))))
   if texts := _ask_about_texts(trained, teacher, reader, out):

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from vsumjax.contract import Task, TaskConfig, TeacherRef
 from vsumjax.data import prompt
 from vsumjax.data.prompt import PromptConfig
-from vsumjax.data.sets import DataConfig, DataSets
+from vsumjax.data.sets import DataConfig, DataSet, DataSets
 from vsumjax.data.teacher_cache.reader import CacheReader
 from vsumjax.data.teacher_cache.score_records import ScoreIdentity
 from vsumjax.data.teacher_cache.token_records import CachedAnswer
@@ -187,6 +187,10 @@ class ScoreTask(Task):
       cache_bytes=data.cache_bytes,
       **kwargs,
     )
+
+  def over(self, manifests: Sequence[str]) -> ScoreTask:
+    data = dataclasses.replace(self.config.data, sets=tuple(map(DataSet, manifests)))
+    return dataclasses.replace(self, config=dataclasses.replace(self.config, data=data))
 
   def training_source(self) -> WindowSource:
     """The windows of the training split with their targets, and the texts that are trained."""
