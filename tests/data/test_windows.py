@@ -79,8 +79,8 @@ def test_videos_without_labels_are_refused_with_the_reason_unless_their_set_weig
   some = [videos[0], *(dataclasses.replace(video, labels=None) for video in videos[1:])]
   make = functools.partial(WindowSource, some, CONFIG, tokenizer, targets="histogram")
   with pytest.raises(InputError, match=r"video 'v1' .*1\.mp4.* has no labels, and nobody teaches"):
-    make(unlabelled="nobody teaches", mixed=[(1, 1), (2, 3)])
-  make(unlabelled="nobody teaches", mixed=[(1, 1), (2, 0)])
+    make(need_labels="nobody teaches", mixed=[(1, 1), (2, 3)])
+  make(need_labels="nobody teaches", mixed=[(1, 1), (2, 0)])
   source = make(mixed=[(1, 1), (2, 3)])
   first, last = source[0], source[len(source) - 1]
   assert first["targets"].any() and not last["targets"].any()

@@ -66,7 +66,8 @@ def test_weights_are_gathered_and_their_gradients_are_exchanged(checked):
   assert not [name for name in module.computations if "windowed_dot" in name]
   for instructions in module.computations.values():
     for i in instructions:
-      if i.opcode == "all-reduce":
+      # Newer compilers gather a small vector by an all-reduce, named after its cast.
+      if i.opcode == "all-reduce" and not i.op_name.endswith("convert_element_type"):
         assert not re.search(r"layers|encoderblock", i.op_name), i.op_name
 
 

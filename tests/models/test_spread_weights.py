@@ -96,7 +96,7 @@ def test_rows_of_a_spread_table_and_their_gradient(config):
   index = jnp.asarray(rng.integers(0, 12, (8, 3)))  # some behind the end, which are the last row
 
   def loss(table):
-    taken = rows.take_rows(table, index, "vocab", "width", dtype=jnp.float32)
+    taken = rows.take_rows(table, index, "width", jnp.float32)
     return (jnp.sin(taken) * jnp.arange(16)[None, None]).sum(), taken
 
   def plain(table):

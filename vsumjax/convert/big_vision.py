@@ -49,8 +49,8 @@ def build_model(config: StudentConfig, *, remat: bool = True, dtype: str = "floa
   Args:
     config: sizes. The query scale must be the head size or width // heads, all that it knows.
     remat: compute activations again in the backward pass, which is its default.
-    dtype: of activations. Its decoder has float32 alone ("TODO: wire this in all places"): with
-      "bfloat16" the parameters must be given in bfloat16, too.
+    dtype: of activations. Its decoder has float32 alone: with "bfloat16" the parameters must be
+      given in bfloat16, too.
 
   Raises:
     ImportError: it, or something that it needs, is not there.

@@ -68,7 +68,7 @@ class WindowSource:
     without: frozenset[str] = frozenset(),
     augment: AugmentConfig = _UNCHANGED,
     mixed: Sequence[tuple[int, int]] = (),
-    unlabelled: str = "",
+    need_labels: str = "",
     cache_bytes: int = GIB,
   ):
     """Looks up how long the videos are, and decodes none.
@@ -83,7 +83,7 @@ class WindowSource:
       without: `reading.INPUTS` the model is not given, as if the files lacked them.
       augment: how frames are changed where `example` is given a draw.
       mixed: (number of videos, weight) of the sets they come from; by default they are one set.
-      unlabelled: why every video of a set with a weight must have labels; "" if it need not. With
+      need_labels: why every video of a set with a weight must have labels; "" if it need not. With
         `targets` "none" none need.
       cache_bytes: bound of the store of decoded frames and texts.
 
@@ -101,8 +101,8 @@ class WindowSource:
     self._tokenizer = tokenizer
     _require_frames(videos, self._view)
     self._mixed = tuple(mixed) or ((len(videos), 1),)
-    if targets != "none" and unlabelled:
-      _require_labels(videos, self._mixed, unlabelled)
+    if targets != "none" and need_labels:
+      _require_labels(videos, self._mixed, need_labels)
     self.videos = _with_lengths(videos, prompt_config)
     self._prepared = _load_prepared(self.videos, self._view)
     self._store = DecodedStore(cache_bytes)

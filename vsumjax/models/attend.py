@@ -59,7 +59,7 @@ def _forward(
 
   function = functools.partial(kernels.flash_forward, cap=cap)
   result = rows.map_rows(function, q_BTHS, k_BUKS, v_BUKS, seen)
-  out_BTHS, logsumexp_BTH = checkpoint_name(result, attention.RESULT)
+  out_BTHS, logsumexp_BTH = checkpoint_name(result, attention.KEPT)
   return out_BTHS, (q_BTHS, k_BUKS, v_BUKS, seen, out_BTHS, logsumexp_BTH)
 
 

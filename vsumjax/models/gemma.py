@@ -82,9 +82,8 @@ class Embedder(nn.Module):
 
   def encode(self, token_BT: Int[Array, "B T"]) -> Float[Array, "B T D"]:
     """Embeddings scaled by √D. An image slot gives some row; the caller replaces it."""
-    names = ("vocab", "width")
-    if rows.is_spread(len(token_BT), *names):
-      x_BTD = rows.take_rows(self.input_embedding, token_BT, *names, dtype=self.dtype)
+    if rows.is_spread(len(token_BT), "width"):
+      x_BTD = rows.take_rows(self.input_embedding, token_BT, "width", self.dtype)
     else:
       x_BTD = jnp.take(self.input_embedding, token_BT, axis=0, mode="clip").astype(self.dtype)
     return x_BTD * jnp.asarray(self.width**0.5, self.dtype)
@@ -121,7 +120,7 @@ class Attention(nn.Module):
     q_BTHS = rope.apply_rope(self.q_einsum("nD,HDS->nHS", x_BTD), position_BT)
     k_BTKS, v_BTKS = self.kv_einsum("nD,KDS->nKS", x_BTD)
     q_BTHS *= jnp.asarray(self.config.query_scale**-0.5, q_BTHS.dtype)
-    kept = functools.partial(checkpoint_name, name=layers.KEPT)
+    kept = functools.partial(checkpoint_name, name=attention.KEPT)
     return kept(q_BTHS), (kept(rope.apply_rope(k_BTKS, position_BT)), v_BTKS)
 
   def attend(

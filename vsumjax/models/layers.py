@@ -18,10 +18,6 @@ from vsumjax.models.weights import WeightsConfig, weight
 from vsumjax.ops import attention
 from vsumjax.sharding import named
 
-KEPT = (
-  "kept"  # what a backward pass that keeps matmuls does not compute again, by `checkpoint_name`
-)
-
 
 class Einsum(nn.Module):
   """One weight `w` and one `weights.contract` with it.
@@ -82,7 +78,7 @@ def rematted(block: type[nn.Module], *, keep_matmuls: bool, **kwargs: Any) -> ty
   policies = jax.checkpoint_policies
   policy = policies.save_from_both_policies(
     policies.dots_with_no_batch_dims_saveable,
-    policies.save_only_these_names(attention.RESULT, KEPT),
+    policies.save_only_these_names(attention.KEPT),
   )
   return nn.remat(block, prevent_cse=False, policy=policy if keep_matmuls else None, **kwargs)
 
@@ -124,7 +120,7 @@ def rms_norm(
 ) -> Float[Array, "*n D"]:
   """x / rms(x) · (1 + scale), in float32 inside, as in Gemma."""
   x32 = x.astype(jnp.float32)
-  square = checkpoint_name(jnp.mean(x32**2, axis=-1, keepdims=True), KEPT)
+  square = checkpoint_name(jnp.mean(x32**2, axis=-1, keepdims=True), attention.KEPT)
   normed = x32 * jax.lax.rsqrt(square + eps)
   return (normed * (1 + scale.astype(jnp.float32))).astype(x.dtype)
 

@@ -54,24 +54,22 @@ def gather(w: jax.Array, *names: str | None) -> jax.Array:
   return jax.lax.with_sharding_constraint(w, NamedSharding(mesh, PartitionSpec(*kept)))
 
 
-def take_rows(
-  table: jax.Array, index: jax.Array, *names: str | None, dtype: Any = None
-) -> jax.Array:
+def take_rows(table: jax.Array, index: jax.Array, name: str, dtype: Any) -> jax.Array:
   """`table[index]` of a table whose last axis lies in parts on devices that share `index`.
 
   Every device takes its part of all rows that they share; these are exchanged for whole rows of its
   own. The gradient is added up in the part of the table; XLA would make one of the whole table.
 
   Args:
-    table: [V, D] with axes of these `names`. index: int[B, ...]. dtype: in which rows travel.
+    table: [V, D], D the axis `name`. index: int[B, ...]. dtype: in which rows travel.
   """
   mesh, rules = sharding.active("take_rows")
   batch = sharding.as_tuple(rules.batch)
-  shared = _shared(names, rules)[-1]
+  (shared,) = _shared((name,), rules)
 
   def of_device(table: jax.Array, index: jax.Array) -> jax.Array:
     every = jax.lax.all_gather(index, shared, tiled=True)
-    rows = jnp.take(table, every, axis=0, mode="clip").astype(dtype or table.dtype)
+    rows = jnp.take(table, every, axis=0, mode="clip").astype(dtype)
     return jax.lax.all_to_all(rows, shared, split_axis=0, concat_axis=rows.ndim - 1, tiled=True)
 
   return jax.shard_map(

@@ -202,13 +202,13 @@ class ScoreTask(Task):
       with_text=self.config.objective.trains_text,
       augment=data.augment,
       mixed=self.data.mixed(data.train_split),
-      unlabelled="" if self.config.objective.is_taught else "no teacher teaches this stage",
+      need_labels="" if self.config.objective.is_taught else "no teacher teaches this stage",
     )
 
   def validation_source(self) -> WindowSource:
     data = self.config.data
     return self.source(
-      data.validation_split, targets=data.targets, unlabelled="validation compares with labels"
+      data.validation_split, targets=data.targets, need_labels="validation compares with labels"
     )
 
   def require_trainable(self) -> None:
